@@ -1,0 +1,1 @@
+"""Generated stubs, nothing else: see proto/generate.py."""
