@@ -136,70 +136,13 @@ class ProbeResponse(_message.Message):
     ready: _wrappers_pb2.BoolValue
     def __init__(self, ready: _Optional[_Union[_wrappers_pb2.BoolValue, _Mapping]] = ...) -> None: ...
 
-class CreateVolumeRequest(_message.Message):
-    __slots__ = ("name", "capacity_range", "volume_capabilities", "parameters", "secrets", "volume_content_source", "accessibility_requirements", "mutable_parameters")
-    class ParametersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    class SecretsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    class MutableParametersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    CAPACITY_RANGE_FIELD_NUMBER: _ClassVar[int]
-    VOLUME_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
-    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    SECRETS_FIELD_NUMBER: _ClassVar[int]
-    VOLUME_CONTENT_SOURCE_FIELD_NUMBER: _ClassVar[int]
-    ACCESSIBILITY_REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
-    MUTABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    capacity_range: CapacityRange
-    volume_capabilities: _containers.RepeatedCompositeFieldContainer[VolumeCapability]
-    parameters: _containers.ScalarMap[str, str]
-    secrets: _containers.ScalarMap[str, str]
-    volume_content_source: VolumeContentSource
-    accessibility_requirements: TopologyRequirement
-    mutable_parameters: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., capacity_range: _Optional[_Union[CapacityRange, _Mapping]] = ..., volume_capabilities: _Optional[_Iterable[_Union[VolumeCapability, _Mapping]]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., volume_content_source: _Optional[_Union[VolumeContentSource, _Mapping]] = ..., accessibility_requirements: _Optional[_Union[TopologyRequirement, _Mapping]] = ..., mutable_parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
-
-class VolumeContentSource(_message.Message):
-    __slots__ = ("snapshot", "volume")
-    class SnapshotSource(_message.Message):
-        __slots__ = ("snapshot_id",)
-        SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
-        snapshot_id: str
-        def __init__(self, snapshot_id: _Optional[str] = ...) -> None: ...
-    class VolumeSource(_message.Message):
-        __slots__ = ("volume_id",)
-        VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
-        volume_id: str
-        def __init__(self, volume_id: _Optional[str] = ...) -> None: ...
-    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
-    VOLUME_FIELD_NUMBER: _ClassVar[int]
-    snapshot: VolumeContentSource.SnapshotSource
-    volume: VolumeContentSource.VolumeSource
-    def __init__(self, snapshot: _Optional[_Union[VolumeContentSource.SnapshotSource, _Mapping]] = ..., volume: _Optional[_Union[VolumeContentSource.VolumeSource, _Mapping]] = ...) -> None: ...
-
-class CreateVolumeResponse(_message.Message):
-    __slots__ = ("volume",)
-    VOLUME_FIELD_NUMBER: _ClassVar[int]
-    volume: Volume
-    def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
+class CapacityRange(_message.Message):
+    __slots__ = ("required_bytes", "limit_bytes")
+    REQUIRED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    required_bytes: int
+    limit_bytes: int
+    def __init__(self, required_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
 
 class VolumeCapability(_message.Message):
     __slots__ = ("block", "mount", "access_mode")
@@ -246,13 +189,26 @@ class VolumeCapability(_message.Message):
     access_mode: VolumeCapability.AccessMode
     def __init__(self, block: _Optional[_Union[VolumeCapability.BlockVolume, _Mapping]] = ..., mount: _Optional[_Union[VolumeCapability.MountVolume, _Mapping]] = ..., access_mode: _Optional[_Union[VolumeCapability.AccessMode, _Mapping]] = ...) -> None: ...
 
-class CapacityRange(_message.Message):
-    __slots__ = ("required_bytes", "limit_bytes")
-    REQUIRED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
-    required_bytes: int
-    limit_bytes: int
-    def __init__(self, required_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
+class Topology(_message.Message):
+    __slots__ = ("segments",)
+    class SegmentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.ScalarMap[str, str]
+    def __init__(self, segments: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class TopologyRequirement(_message.Message):
+    __slots__ = ("requisite", "preferred")
+    REQUISITE_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_FIELD_NUMBER: _ClassVar[int]
+    requisite: _containers.RepeatedCompositeFieldContainer[Topology]
+    preferred: _containers.RepeatedCompositeFieldContainer[Topology]
+    def __init__(self, requisite: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ..., preferred: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ...) -> None: ...
 
 class Volume(_message.Message):
     __slots__ = ("capacity_bytes", "volume_id", "volume_context", "content_source", "accessible_topology")
@@ -275,26 +231,70 @@ class Volume(_message.Message):
     accessible_topology: _containers.RepeatedCompositeFieldContainer[Topology]
     def __init__(self, capacity_bytes: _Optional[int] = ..., volume_id: _Optional[str] = ..., volume_context: _Optional[_Mapping[str, str]] = ..., content_source: _Optional[_Union[VolumeContentSource, _Mapping]] = ..., accessible_topology: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ...) -> None: ...
 
-class TopologyRequirement(_message.Message):
-    __slots__ = ("requisite", "preferred")
-    REQUISITE_FIELD_NUMBER: _ClassVar[int]
-    PREFERRED_FIELD_NUMBER: _ClassVar[int]
-    requisite: _containers.RepeatedCompositeFieldContainer[Topology]
-    preferred: _containers.RepeatedCompositeFieldContainer[Topology]
-    def __init__(self, requisite: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ..., preferred: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ...) -> None: ...
+class VolumeContentSource(_message.Message):
+    __slots__ = ("snapshot", "volume")
+    class SnapshotSource(_message.Message):
+        __slots__ = ("snapshot_id",)
+        SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+        snapshot_id: str
+        def __init__(self, snapshot_id: _Optional[str] = ...) -> None: ...
+    class VolumeSource(_message.Message):
+        __slots__ = ("volume_id",)
+        VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+        volume_id: str
+        def __init__(self, volume_id: _Optional[str] = ...) -> None: ...
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    snapshot: VolumeContentSource.SnapshotSource
+    volume: VolumeContentSource.VolumeSource
+    def __init__(self, snapshot: _Optional[_Union[VolumeContentSource.SnapshotSource, _Mapping]] = ..., volume: _Optional[_Union[VolumeContentSource.VolumeSource, _Mapping]] = ...) -> None: ...
 
-class Topology(_message.Message):
-    __slots__ = ("segments",)
-    class SegmentsEntry(_message.Message):
+class CreateVolumeRequest(_message.Message):
+    __slots__ = ("name", "capacity_range", "volume_capabilities", "parameters", "secrets", "volume_content_source", "accessibility_requirements", "mutable_parameters")
+    class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
-    segments: _containers.ScalarMap[str, str]
-    def __init__(self, segments: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    class SecretsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class MutableParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_RANGE_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_CONTENT_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ACCESSIBILITY_REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    MUTABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    capacity_range: CapacityRange
+    volume_capabilities: _containers.RepeatedCompositeFieldContainer[VolumeCapability]
+    parameters: _containers.ScalarMap[str, str]
+    secrets: _containers.ScalarMap[str, str]
+    volume_content_source: VolumeContentSource
+    accessibility_requirements: TopologyRequirement
+    mutable_parameters: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., capacity_range: _Optional[_Union[CapacityRange, _Mapping]] = ..., volume_capabilities: _Optional[_Iterable[_Union[VolumeCapability, _Mapping]]] = ..., parameters: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., volume_content_source: _Optional[_Union[VolumeContentSource, _Mapping]] = ..., accessibility_requirements: _Optional[_Union[TopologyRequirement, _Mapping]] = ..., mutable_parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class CreateVolumeResponse(_message.Message):
+    __slots__ = ("volume",)
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    volume: Volume
+    def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ...) -> None: ...
 
 class DeleteVolumeRequest(_message.Message):
     __slots__ = ("volume_id", "secrets")
@@ -463,78 +463,8 @@ class ValidateVolumeCapabilitiesResponse(_message.Message):
     message: str
     def __init__(self, confirmed: _Optional[_Union[ValidateVolumeCapabilitiesResponse.Confirmed, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
 
-class ListVolumesRequest(_message.Message):
-    __slots__ = ("max_entries", "starting_token")
-    MAX_ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    STARTING_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    max_entries: int
-    starting_token: str
-    def __init__(self, max_entries: _Optional[int] = ..., starting_token: _Optional[str] = ...) -> None: ...
-
-class ListVolumesResponse(_message.Message):
-    __slots__ = ("entries", "next_token")
-    class VolumeStatus(_message.Message):
-        __slots__ = ("published_node_ids",)
-        PUBLISHED_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
-        published_node_ids: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, published_node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
-    class Entry(_message.Message):
-        __slots__ = ("volume", "status")
-        VOLUME_FIELD_NUMBER: _ClassVar[int]
-        STATUS_FIELD_NUMBER: _ClassVar[int]
-        volume: Volume
-        status: ListVolumesResponse.VolumeStatus
-        def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ..., status: _Optional[_Union[ListVolumesResponse.VolumeStatus, _Mapping]] = ...) -> None: ...
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    NEXT_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    entries: _containers.RepeatedCompositeFieldContainer[ListVolumesResponse.Entry]
-    next_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[ListVolumesResponse.Entry, _Mapping]]] = ..., next_token: _Optional[str] = ...) -> None: ...
-
-class ControllerListVolumeHealthRequest(_message.Message):
-    __slots__ = ("max_entries", "starting_token", "secrets")
-    class SecretsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    MAX_ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    STARTING_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    SECRETS_FIELD_NUMBER: _ClassVar[int]
-    max_entries: int
-    starting_token: str
-    secrets: _containers.ScalarMap[str, str]
-    def __init__(self, max_entries: _Optional[int] = ..., starting_token: _Optional[str] = ..., secrets: _Optional[_Mapping[str, str]] = ...) -> None: ...
-
-class ControllerListVolumeHealthResponse(_message.Message):
-    __slots__ = ("entries", "next_token")
-    ENTRIES_FIELD_NUMBER: _ClassVar[int]
-    NEXT_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    entries: _containers.RepeatedCompositeFieldContainer[VolumeHealth]
-    next_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[VolumeHealth, _Mapping]]] = ..., next_token: _Optional[str] = ...) -> None: ...
-
-class VolumeHealth(_message.Message):
-    __slots__ = ("volume_id", "health_statuses")
-    class VolumeHealthEntry(_message.Message):
-        __slots__ = ("status", "reason", "message")
-        STATUS_FIELD_NUMBER: _ClassVar[int]
-        REASON_FIELD_NUMBER: _ClassVar[int]
-        MESSAGE_FIELD_NUMBER: _ClassVar[int]
-        status: VolumeHealthErrorType
-        reason: str
-        message: str
-        def __init__(self, status: _Optional[_Union[VolumeHealthErrorType, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
-    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
-    HEALTH_STATUSES_FIELD_NUMBER: _ClassVar[int]
-    volume_id: str
-    health_statuses: _containers.RepeatedCompositeFieldContainer[VolumeHealth.VolumeHealthEntry]
-    def __init__(self, volume_id: _Optional[str] = ..., health_statuses: _Optional[_Iterable[_Union[VolumeHealth.VolumeHealthEntry, _Mapping]]] = ...) -> None: ...
-
-class ControllerGetVolumeHealthRequest(_message.Message):
-    __slots__ = ("volume_id", "secrets")
+class ControllerExpandVolumeRequest(_message.Message):
+    __slots__ = ("volume_id", "capacity_range", "secrets", "volume_capability")
     class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -543,35 +473,22 @@ class ControllerGetVolumeHealthRequest(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_RANGE_FIELD_NUMBER: _ClassVar[int]
     SECRETS_FIELD_NUMBER: _ClassVar[int]
+    VOLUME_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     volume_id: str
+    capacity_range: CapacityRange
     secrets: _containers.ScalarMap[str, str]
-    def __init__(self, volume_id: _Optional[str] = ..., secrets: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    volume_capability: VolumeCapability
+    def __init__(self, volume_id: _Optional[str] = ..., capacity_range: _Optional[_Union[CapacityRange, _Mapping]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., volume_capability: _Optional[_Union[VolumeCapability, _Mapping]] = ...) -> None: ...
 
-class ControllerGetVolumeHealthResponse(_message.Message):
-    __slots__ = ("volume_health",)
-    VOLUME_HEALTH_FIELD_NUMBER: _ClassVar[int]
-    volume_health: VolumeHealth
-    def __init__(self, volume_health: _Optional[_Union[VolumeHealth, _Mapping]] = ...) -> None: ...
-
-class ControllerGetVolumeRequest(_message.Message):
-    __slots__ = ("volume_id",)
-    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
-    volume_id: str
-    def __init__(self, volume_id: _Optional[str] = ...) -> None: ...
-
-class ControllerGetVolumeResponse(_message.Message):
-    __slots__ = ("volume", "status")
-    class VolumeStatus(_message.Message):
-        __slots__ = ("published_node_ids",)
-        PUBLISHED_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
-        published_node_ids: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, published_node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
-    VOLUME_FIELD_NUMBER: _ClassVar[int]
-    STATUS_FIELD_NUMBER: _ClassVar[int]
-    volume: Volume
-    status: ControllerGetVolumeResponse.VolumeStatus
-    def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ..., status: _Optional[_Union[ControllerGetVolumeResponse.VolumeStatus, _Mapping]] = ...) -> None: ...
+class ControllerExpandVolumeResponse(_message.Message):
+    __slots__ = ("capacity_bytes", "node_expansion_required")
+    CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NODE_EXPANSION_REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    capacity_bytes: int
+    node_expansion_required: bool
+    def __init__(self, capacity_bytes: _Optional[int] = ..., node_expansion_required: _Optional[bool] = ...) -> None: ...
 
 class ControllerModifyVolumeRequest(_message.Message):
     __slots__ = ("volume_id", "secrets", "mutable_parameters")
@@ -600,6 +517,53 @@ class ControllerModifyVolumeRequest(_message.Message):
 class ControllerModifyVolumeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ListVolumesRequest(_message.Message):
+    __slots__ = ("max_entries", "starting_token")
+    MAX_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STARTING_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    max_entries: int
+    starting_token: str
+    def __init__(self, max_entries: _Optional[int] = ..., starting_token: _Optional[str] = ...) -> None: ...
+
+class ListVolumesResponse(_message.Message):
+    __slots__ = ("entries", "next_token")
+    class VolumeStatus(_message.Message):
+        __slots__ = ("published_node_ids",)
+        PUBLISHED_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
+        published_node_ids: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, published_node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    class Entry(_message.Message):
+        __slots__ = ("volume", "status")
+        VOLUME_FIELD_NUMBER: _ClassVar[int]
+        STATUS_FIELD_NUMBER: _ClassVar[int]
+        volume: Volume
+        status: ListVolumesResponse.VolumeStatus
+        def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ..., status: _Optional[_Union[ListVolumesResponse.VolumeStatus, _Mapping]] = ...) -> None: ...
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ListVolumesResponse.Entry]
+    next_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[ListVolumesResponse.Entry, _Mapping]]] = ..., next_token: _Optional[str] = ...) -> None: ...
+
+class ControllerGetVolumeRequest(_message.Message):
+    __slots__ = ("volume_id",)
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    volume_id: str
+    def __init__(self, volume_id: _Optional[str] = ...) -> None: ...
+
+class ControllerGetVolumeResponse(_message.Message):
+    __slots__ = ("volume", "status")
+    class VolumeStatus(_message.Message):
+        __slots__ = ("published_node_ids",)
+        PUBLISHED_NODE_IDS_FIELD_NUMBER: _ClassVar[int]
+        published_node_ids: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, published_node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    VOLUME_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    volume: Volume
+    status: ControllerGetVolumeResponse.VolumeStatus
+    def __init__(self, volume: _Optional[_Union[Volume, _Mapping]] = ..., status: _Optional[_Union[ControllerGetVolumeResponse.VolumeStatus, _Mapping]] = ...) -> None: ...
 
 class GetCapacityRequest(_message.Message):
     __slots__ = ("volume_capabilities", "parameters", "accessible_topology")
@@ -685,6 +649,87 @@ class ControllerServiceCapability(_message.Message):
     rpc: ControllerServiceCapability.RPC
     def __init__(self, rpc: _Optional[_Union[ControllerServiceCapability.RPC, _Mapping]] = ...) -> None: ...
 
+class VolumeHealth(_message.Message):
+    __slots__ = ("volume_id", "health_statuses")
+    class VolumeHealthEntry(_message.Message):
+        __slots__ = ("status", "reason", "message")
+        STATUS_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_FIELD_NUMBER: _ClassVar[int]
+        status: VolumeHealthErrorType
+        reason: str
+        message: str
+        def __init__(self, status: _Optional[_Union[VolumeHealthErrorType, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_STATUSES_FIELD_NUMBER: _ClassVar[int]
+    volume_id: str
+    health_statuses: _containers.RepeatedCompositeFieldContainer[VolumeHealth.VolumeHealthEntry]
+    def __init__(self, volume_id: _Optional[str] = ..., health_statuses: _Optional[_Iterable[_Union[VolumeHealth.VolumeHealthEntry, _Mapping]]] = ...) -> None: ...
+
+class ControllerListVolumeHealthRequest(_message.Message):
+    __slots__ = ("max_entries", "starting_token", "secrets")
+    class SecretsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MAX_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STARTING_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    max_entries: int
+    starting_token: str
+    secrets: _containers.ScalarMap[str, str]
+    def __init__(self, max_entries: _Optional[int] = ..., starting_token: _Optional[str] = ..., secrets: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ControllerListVolumeHealthResponse(_message.Message):
+    __slots__ = ("entries", "next_token")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[VolumeHealth]
+    next_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[VolumeHealth, _Mapping]]] = ..., next_token: _Optional[str] = ...) -> None: ...
+
+class ControllerGetVolumeHealthRequest(_message.Message):
+    __slots__ = ("volume_id", "secrets")
+    class SecretsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    volume_id: str
+    secrets: _containers.ScalarMap[str, str]
+    def __init__(self, volume_id: _Optional[str] = ..., secrets: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class ControllerGetVolumeHealthResponse(_message.Message):
+    __slots__ = ("volume_health",)
+    VOLUME_HEALTH_FIELD_NUMBER: _ClassVar[int]
+    volume_health: VolumeHealth
+    def __init__(self, volume_health: _Optional[_Union[VolumeHealth, _Mapping]] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("size_bytes", "snapshot_id", "source_volume_id", "creation_time", "ready_to_use", "group_snapshot_id", "accessible_topology")
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    READY_TO_USE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCESSIBLE_TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    size_bytes: int
+    snapshot_id: str
+    source_volume_id: str
+    creation_time: _timestamp_pb2.Timestamp
+    ready_to_use: bool
+    group_snapshot_id: str
+    accessible_topology: _containers.RepeatedCompositeFieldContainer[Topology]
+    def __init__(self, size_bytes: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., source_volume_id: _Optional[str] = ..., creation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_to_use: _Optional[bool] = ..., group_snapshot_id: _Optional[str] = ..., accessible_topology: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ...) -> None: ...
+
 class CreateSnapshotRequest(_message.Message):
     __slots__ = ("source_volume_id", "name", "secrets", "parameters", "accessibility_requirements")
     class SecretsEntry(_message.Message):
@@ -718,24 +763,6 @@ class CreateSnapshotResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
-
-class Snapshot(_message.Message):
-    __slots__ = ("size_bytes", "snapshot_id", "source_volume_id", "creation_time", "ready_to_use", "group_snapshot_id", "accessible_topology")
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
-    SOURCE_VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
-    CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
-    READY_TO_USE_FIELD_NUMBER: _ClassVar[int]
-    GROUP_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
-    ACCESSIBLE_TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
-    size_bytes: int
-    snapshot_id: str
-    source_volume_id: str
-    creation_time: _timestamp_pb2.Timestamp
-    ready_to_use: bool
-    group_snapshot_id: str
-    accessible_topology: _containers.RepeatedCompositeFieldContainer[Topology]
-    def __init__(self, size_bytes: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., source_volume_id: _Optional[str] = ..., creation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_to_use: _Optional[bool] = ..., group_snapshot_id: _Optional[str] = ..., accessible_topology: _Optional[_Iterable[_Union[Topology, _Mapping]]] = ...) -> None: ...
 
 class DeleteSnapshotRequest(_message.Message):
     __slots__ = ("snapshot_id", "secrets")
@@ -810,33 +837,6 @@ class GetSnapshotResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
-
-class ControllerExpandVolumeRequest(_message.Message):
-    __slots__ = ("volume_id", "capacity_range", "secrets", "volume_capability")
-    class SecretsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    VOLUME_ID_FIELD_NUMBER: _ClassVar[int]
-    CAPACITY_RANGE_FIELD_NUMBER: _ClassVar[int]
-    SECRETS_FIELD_NUMBER: _ClassVar[int]
-    VOLUME_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
-    volume_id: str
-    capacity_range: CapacityRange
-    secrets: _containers.ScalarMap[str, str]
-    volume_capability: VolumeCapability
-    def __init__(self, volume_id: _Optional[str] = ..., capacity_range: _Optional[_Union[CapacityRange, _Mapping]] = ..., secrets: _Optional[_Mapping[str, str]] = ..., volume_capability: _Optional[_Union[VolumeCapability, _Mapping]] = ...) -> None: ...
-
-class ControllerExpandVolumeResponse(_message.Message):
-    __slots__ = ("capacity_bytes", "node_expansion_required")
-    CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
-    NODE_EXPANSION_REQUIRED_FIELD_NUMBER: _ClassVar[int]
-    capacity_bytes: int
-    node_expansion_required: bool
-    def __init__(self, capacity_bytes: _Optional[int] = ..., node_expansion_required: _Optional[bool] = ...) -> None: ...
 
 class NodeStageVolumeRequest(_message.Message):
     __slots__ = ("volume_id", "publish_context", "staging_target_path", "volume_capability", "secrets", "volume_context")
@@ -1139,6 +1139,18 @@ class GroupControllerServiceCapability(_message.Message):
     rpc: GroupControllerServiceCapability.RPC
     def __init__(self, rpc: _Optional[_Union[GroupControllerServiceCapability.RPC, _Mapping]] = ...) -> None: ...
 
+class VolumeGroupSnapshot(_message.Message):
+    __slots__ = ("group_snapshot_id", "snapshots", "creation_time", "ready_to_use")
+    GROUP_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
+    READY_TO_USE_FIELD_NUMBER: _ClassVar[int]
+    group_snapshot_id: str
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    creation_time: _timestamp_pb2.Timestamp
+    ready_to_use: bool
+    def __init__(self, group_snapshot_id: _Optional[str] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., creation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_to_use: _Optional[bool] = ...) -> None: ...
+
 class CreateVolumeGroupSnapshotRequest(_message.Message):
     __slots__ = ("name", "source_volume_ids", "secrets", "parameters")
     class SecretsEntry(_message.Message):
@@ -1170,18 +1182,6 @@ class CreateVolumeGroupSnapshotResponse(_message.Message):
     GROUP_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     group_snapshot: VolumeGroupSnapshot
     def __init__(self, group_snapshot: _Optional[_Union[VolumeGroupSnapshot, _Mapping]] = ...) -> None: ...
-
-class VolumeGroupSnapshot(_message.Message):
-    __slots__ = ("group_snapshot_id", "snapshots", "creation_time", "ready_to_use")
-    GROUP_SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
-    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
-    CREATION_TIME_FIELD_NUMBER: _ClassVar[int]
-    READY_TO_USE_FIELD_NUMBER: _ClassVar[int]
-    group_snapshot_id: str
-    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
-    creation_time: _timestamp_pb2.Timestamp
-    ready_to_use: bool
-    def __init__(self, group_snapshot_id: _Optional[str] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., creation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_to_use: _Optional[bool] = ...) -> None: ...
 
 class DeleteVolumeGroupSnapshotRequest(_message.Message):
     __slots__ = ("group_snapshot_id", "snapshot_ids", "secrets")

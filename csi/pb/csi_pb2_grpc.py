@@ -26,7 +26,12 @@ if _version_not_supported:
 
 
 class IdentityStub:
-    """Missing associated documentation comment in .proto file."""
+    """-----------------------------------------------------------------------------------------------------------
+    Services. "Needs X" names the capability that has to be announced before a CO calls the RPC.
+    -----------------------------------------------------------------------------------------------------------
+
+    Who the plugin is and whether it can work. Served on every socket, beside Controller and beside Node.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -52,22 +57,34 @@ class IdentityStub:
 
 
 class IdentityServicer:
-    """Missing associated documentation comment in .proto file."""
+    """-----------------------------------------------------------------------------------------------------------
+    Services. "Needs X" names the capability that has to be announced before a CO calls the RPC.
+    -----------------------------------------------------------------------------------------------------------
+
+    Who the plugin is and whether it can work. Served on every socket, beside Controller and beside Node.
+    """
 
     def GetPluginInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Name and version of the plugin. Spec "GetPluginInfo".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPluginCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Which services and properties the plugin has as a whole. Every instance of one version gives the same
+        answer. Spec "GetPluginCapabilities".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Probe(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Whether the plugin is alive and ready; called often, so it should cost little. An error may make the CO
+        restart the plugin; `ready: false` asks for patience instead. Spec "Probe".
+
+        FAILED_PRECONDITION: the plugin is broken, or something that it depends on is missing.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -99,7 +116,12 @@ def add_IdentityServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Identity:
-    """Missing associated documentation comment in .proto file."""
+    """-----------------------------------------------------------------------------------------------------------
+    Services. "Needs X" names the capability that has to be announced before a CO calls the RPC.
+    -----------------------------------------------------------------------------------------------------------
+
+    Who the plugin is and whether it can work. Served on every socket, beside Controller and beside Node.
+    """
 
     @staticmethod
     def GetPluginInfo(request,
@@ -184,7 +206,8 @@ class Identity:
 
 
 class ControllerStub:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes and snapshots as objects: may run anywhere, knows nothing of mounts.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -280,106 +303,176 @@ class ControllerStub:
 
 
 class ControllerServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes and snapshots as objects: may run anywhere, knows nothing of mounts.
+    """
 
     def CreateVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Make a volume, or find the one that an earlier call of the same name made. A found one fits if its size
+        lies in the range and its capabilities, parameters, source and place are compatible. Needs
+        CREATE_DELETE_VOLUME; with a source also CREATE_DELETE_SNAPSHOT or CLONE_VOLUME. Spec "CreateVolume".
+
+        INVALID_ARGUMENT also: this source cannot be used. NOT_FOUND: the source does not exist. ALREADY_EXISTS:
+        a volume of that name exists and does not fit. RESOURCE_EXHAUSTED: no room in the places asked for
+        (external-provisioner then tries another node). OUT_OF_RANGE: no volume can have a size in that range, or
+        the source is larger than it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Remove a volume and what it holds. OK where there is none. Snapshots of the volume stay usable, or the
+        call is refused and nothing changed. Needs CREATE_DELETE_VOLUME. Spec "DeleteVolume".
+
+        FAILED_PRECONDITION: the volume is in use, or has snapshots that cannot live without it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerPublishVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Attach a volume to a node, as a disk is attached to a machine. Needs PUBLISH_UNPUBLISH_VOLUME.
+        Spec "ControllerPublishVolume".
+
+        NOT_FOUND: no such volume, or no such node. ALREADY_EXISTS: attached there with another capability or
+        readonly. FAILED_PRECONDITION: attached to another node, and its access mode allows only one (the message
+        names the node). RESOURCE_EXHAUSTED: the node can take no further volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerUnpublishVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Detach a volume from a node. OK where it is not attached, and where volume or node are gone for certain.
+        Needs PUBLISH_UNPUBLISH_VOLUME. Spec "ControllerUnpublishVolume".
+
+        NOT_FOUND: volume or node are unknown, and the volume may still be attached.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateVolumeCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Whether an existing volume can be used in all the ways listed. "No" is an OK without `confirmed`.
+        Spec "ValidateVolumeCapabilities".
+
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVolumes(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """All volumes, page by page. Volumes that come or go between two pages may be missed or seen twice. Needs
+        LIST_VOLUMES. Spec "ListVolumes".
+
+        ABORTED: starting_token is none of ours; begin again without one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerListVolumeHealth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Volumes that something is wrong with, page by page, as the controller sees them; healthy ones are left
+        out. Needs LIST_VOLUME_HEALTH, and that needs GET_VOLUME_HEALTH. Spec "ControllerListVolumeHealth".
+
+        ABORTED: starting_token is none of ours; begin again without one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerGetVolumeHealth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What is wrong with one volume, as the controller sees it; nothing is an empty list. Needs
+        GET_VOLUME_HEALTH. Spec "ControllerGetVolumeHealth".
+
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCapacity(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How much can still be created, for a class and a place. Needs GET_CAPACITY. Spec "GetCapacity".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerGetCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Which of the RPCs of this service work. Spec "ControllerGetCapabilities".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Freeze the content of a volume under a name; returns once it is frozen, even if work on it goes on
+        (`ready_to_use: false`: the CO asks again with the same call). Needs CREATE_DELETE_SNAPSHOT. Spec
+        "CreateSnapshot".
+
+        ALREADY_EXISTS: a snapshot of that name exists, of another volume. RESOURCE_EXHAUSTED: no room, or not in
+        the places asked for.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Remove a snapshot. OK where there is none. Needs CREATE_DELETE_SNAPSHOT. Spec "DeleteSnapshot".
+
+        INVALID_ARGUMENT also: it is part of a group, which goes as a whole. FAILED_PRECONDITION: it is in use.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Snapshots, page by page, of all volumes or by filter; an unknown filter gives an empty list, no error.
+        Needs LIST_SNAPSHOTS. Spec "ListSnapshots".
+
+        ABORTED: starting_token is none of ours; begin again without one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One snapshot as it is now, ready or not. Needs GET_SNAPSHOT. Spec "GetSnapshot".
+
+        NOT_FOUND: no such snapshot.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerExpandVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Make a volume larger. OK with the present size where it is large enough. While it is published: only with
+        VolumeExpansion ONLINE. Needs EXPAND_VOLUME. Spec "ControllerExpandVolume".
+
+        INVALID_ARGUMENT also: the volume has no such capability. NOT_FOUND: no such volume. FAILED_PRECONDITION:
+        published, and only OFFLINE expansion is offered. OUT_OF_RANGE: no size in that range can be had.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerGetVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One volume as it is now. Needs GET_VOLUME. Spec "ControllerGetVolume".
+
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ControllerModifyVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Change mutable parameters of a volume; parameters that are not named stay. Needs MODIFY_VOLUME.
+        Spec "ControllerModifyVolume".
+
+        INVALID_ARGUMENT also: one of the parameters does not suit the volume, and then none was applied.
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -481,7 +574,8 @@ def add_ControllerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Controller:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes and snapshots as objects: may run anywhere, knows nothing of mounts.
+    """
 
     @staticmethod
     def CreateVolume(request,
@@ -944,7 +1038,8 @@ class Controller:
 
 
 class GroupControllerStub:
-    """Missing associated documentation comment in .proto file."""
+    """Snapshots of several volumes at one point in time. Needs the plugin capability GROUP_CONTROLLER_SERVICE.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -975,28 +1070,41 @@ class GroupControllerStub:
 
 
 class GroupControllerServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Snapshots of several volumes at one point in time. Needs the plugin capability GROUP_CONTROLLER_SERVICE.
+    """
 
     def GroupControllerGetCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Which of the RPCs of this service work. Spec "GroupControllerGetCapabilities".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateVolumeGroupSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Freeze several volumes in one consistent order of writes, all or none. Needs
+        CREATE_DELETE_GET_VOLUME_GROUP_SNAPSHOT, as do the two below. Spec "CreateVolumeGroupSnapshot".
+
+        ALREADY_EXISTS: a group of that name exists with other volumes or parameters. FAILED_PRECONDITION: these
+        volumes cannot be frozen together. RESOURCE_EXHAUSTED: no room.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVolumeGroupSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Remove a group and all its snapshots. OK where there is none. Spec "DeleteVolumeGroupSnapshot".
+
+        INVALID_ARGUMENT also: snapshot_ids are not those of the group. FAILED_PRECONDITION: it is in use.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetVolumeGroupSnapshot(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One group as it is now. Spec "GetVolumeGroupSnapshot".
+
+        INVALID_ARGUMENT also: snapshot_ids are not those of the group. NOT_FOUND: no such group.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1033,7 +1141,8 @@ def add_GroupControllerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GroupController:
-    """Missing associated documentation comment in .proto file."""
+    """Snapshots of several volumes at one point in time. Needs the plugin capability GROUP_CONTROLLER_SERVICE.
+    """
 
     @staticmethod
     def GroupControllerGetCapabilities(request,
@@ -1145,7 +1254,10 @@ class GroupController:
 
 
 class SnapshotMetadataStub:
-    """Missing associated documentation comment in .proto file."""
+    """Which blocks of snapshots hold data, for backups of block volumes. Needs the plugin capability
+    SNAPSHOT_METADATA_SERVICE. The end of a stream without error says that all was sent; after an error the
+    caller goes on at the first byte that it has not heard of (`starting_offset`).
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -1166,16 +1278,26 @@ class SnapshotMetadataStub:
 
 
 class SnapshotMetadataServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Which blocks of snapshots hold data, for backups of block volumes. Needs the plugin capability
+    SNAPSHOT_METADATA_SERVICE. The end of a stream without error says that all was sent; after an error the
+    caller goes on at the first byte that it has not heard of (`starting_offset`).
+    """
 
     def GetMetadataAllocated(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ranges of one snapshot that were ever written. Spec "GetMetadataAllocated".
+
+        NOT_FOUND: no such snapshot. OUT_OF_RANGE: starting_offset is negative or behind the end.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMetadataDelta(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ranges that differ between two snapshots of one volume. Spec "GetMetadataDelta".
+
+        NOT_FOUND: one of the snapshots does not exist. FAILED_PRECONDITION: changes are not tracked, so a full
+        backup is needed. OUT_OF_RANGE: starting_offset is negative or behind the end.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1202,7 +1324,10 @@ def add_SnapshotMetadataServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SnapshotMetadata:
-    """Missing associated documentation comment in .proto file."""
+    """Which blocks of snapshots hold data, for backups of block volumes. Needs the plugin capability
+    SNAPSHOT_METADATA_SERVICE. The end of a stream without error says that all was sent; after an error the
+    caller goes on at the first byte that it has not heard of (`starting_offset`).
+    """
 
     @staticmethod
     def GetMetadataAllocated(request,
@@ -1260,7 +1385,8 @@ class SnapshotMetadata:
 
 
 class NodeStub:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes as mounts: runs on the node where the workload runs.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -1321,64 +1447,106 @@ class NodeStub:
 
 
 class NodeServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes as mounts: runs on the node where the workload runs.
+    """
 
     def NodeStageVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Prepare a volume on this node, once, before it is published for the first workload. OK where it is staged
+        there with the same capability. Needs STAGE_UNSTAGE_VOLUME. Spec "NodeStageVolume".
+
+        NOT_FOUND: no such volume. ALREADY_EXISTS: staged there with another capability. FAILED_PRECONDITION: the
+        volume cannot be used in that way.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeUnstageVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Undo staging, after the last unpublish. OK where it is not staged. Needs STAGE_UNSTAGE_VOLUME.
+        Spec "NodeUnstageVolume".
+
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodePublishVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Show a volume to one workload at target_path, which this call makes. A second call for the same volume
+        (spec "NodePublishVolume"):
+
+        same path, same arguments      OK
+        same path, other arguments     ALREADY_EXISTS
+        other path                     OK if the mode is MULTI_NODE_* or SINGLE_NODE_MULTI_WRITER, else
+        FAILED_PRECONDITION
+
+        NOT_FOUND: no such volume. FAILED_PRECONDITION also: the volume cannot be used in that way, or
+        STAGE_UNSTAGE_VOLUME is announced and staging_target_path is empty.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeUnpublishVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Undo one publication and remove target_path. OK where there is none. Spec "NodeUnpublishVolume".
+
+        NOT_FOUND: no such volume.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeGetVolumeStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Total, used and free bytes and inodes of a volume in use. A kubelet asks every minute for each volume.
+        Needs GET_VOLUME_STATS. Spec "NodeGetVolumeStats".
+
+        NOT_FOUND: no such volume at volume_path.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeGetVolumeHealth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What is wrong with one volume, as this node sees it; nothing is an empty list. Also asked for a volume
+        that could not be staged or published. Needs GET_VOLUME_HEALTH. Spec "NodeGetVolumeHealth".
+
+        NOT_FOUND: no such volume on this node.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeGetStorageHealth(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What is wrong with the storage behind the volumes, as this node sees it. Needs GET_STORAGE_HEALTH.
+        Spec "NodeGetStorageHealth".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeExpandVolume(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The node's share of an expansion, typically growing the filesystem; follows ControllerExpandVolume where
+        that asked for it. OK where it is large enough. The volume is staged or published. Needs EXPAND_VOLUME.
+        Spec "NodeExpandVolume".
+
+        INVALID_ARGUMENT also: the volume has no such capability. NOT_FOUND: no such volume. FAILED_PRECONDITION:
+        cannot be expanded while in use. OUT_OF_RANGE: no size in that range can be had.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeGetCapabilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Which of the RPCs of this service work. Spec "NodeGetCapabilities".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeGetInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """How this node is called and where it stands. Must not change while the node lives: a CO keeps both.
+        Spec "NodeGetInfo".
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1445,7 +1613,8 @@ def add_NodeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Node:
-    """Missing associated documentation comment in .proto file."""
+    """Volumes as mounts: runs on the node where the workload runs.
+    """
 
     @staticmethod
     def NodeStageVolume(request,
