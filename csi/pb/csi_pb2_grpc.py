@@ -1475,10 +1475,10 @@ class NodeServicer:
         """Show a volume to one workload at target_path, which this call makes. A second call for the same volume
         (spec "NodePublishVolume"):
 
-        same path, same arguments      OK
-        same path, other arguments     ALREADY_EXISTS
-        other path                     OK if the mode is MULTI_NODE_* or SINGLE_NODE_MULTI_WRITER, else
-        FAILED_PRECONDITION
+        same path, same arguments                                   OK
+        same path, other arguments                                  ALREADY_EXISTS
+        other path, mode MULTI_NODE_* or SINGLE_NODE_MULTI_WRITER   OK
+        other path, any other mode                                  FAILED_PRECONDITION
 
         NOT_FOUND: no such volume. FAILED_PRECONDITION also: the volume cannot be used in that way, or
         STAGE_UNSTAGE_VOLUME is announced and staging_target_path is empty.
