@@ -1,0 +1,64 @@
+# Everything a person or CI does here. `make help` lists it; each target sets up what it needs, also on a bare
+# Debian 12 machine as root. Only .venv and .cache are written besides, and both may be deleted at any time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test chaos bench stubs lint format coverage clean debian sanity
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+# Where a target's tests are counted by kind, for .ci/run; left empty, nothing is written.
+COUNTS ?=
+# More arguments for pytest, e.g. ARGS='-k expand -x'.
+ARGS ?=
+
+QUICK := lint unit contract linux grpc sanity
+comma := ,
+space := $(subst ,, )
+# $(call kinds,A B): run the folders tests/A tests/B, and fail if A or B ran nothing.
+kinds = $(addprefix tests/,$(1)) --kinds $(subst $(space),$(comma),$(1)) $(if $(COUNTS),--counts $(COUNTS)) $(ARGS)
+# Two workers for two cores; a group (csi-sanity) stays on one of them.
+TWO_WIDE := -n 2 --dist loadgroup
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.synced  ## the whole life of volumes through the real socket, step by step
+	@.venv/bin/csi-local-path demo
+
+test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
+	@$(PYTEST) $(TWO_WIDE) $(call kinds,$(QUICK))
+
+chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
+	@$(PYTEST) $(TWO_WIDE) $(call kinds,chaos)
+
+bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+stubs: .venv/.synced  ## make csi/pb/ anew from proto/csi.proto
+	@$(PYTHON) proto/generate.py
+
+lint: .venv/.synced  ## ruff, mypy, import-linter, sizes, stubs
+	@$(PYTEST) $(call kinds,lint)
+
+format: .venv/.synced  ## format the code and apply what ruff can fix
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+coverage: debian .venv/.synced sanity  ## the same as test, and which lines it never reached
+	@$(PYTEST) $(TWO_WIDE) --cov $(call kinds,$(filter-out lint,$(QUICK)))
+
+clean:  ## remove what can be made anew: environment, caches, builds
+	@rm -rf .venv .cache build dist *.egg-info .coverage .coverage.* .hypothesis .import_linter_cache
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.synced: .ci/setup pyproject.toml uv.lock
+	@.ci/setup debian venv
+
+debian:
+	@.ci/setup debian
+
+sanity:
+	@.ci/setup sanity
