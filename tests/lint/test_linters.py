@@ -1,0 +1,27 @@
+"""The linters, as tests: one place says what they are, for people and for CI."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
+
+LINTERS = {
+    "ruff check": ["ruff", "check", "--output-format=concise"],
+    "ruff format": ["ruff", "format", "--check"],
+    "mypy": ["mypy"],
+    "import-linter": ["lint-imports"],
+    "fresh stubs": ["python", "proto/generate.py", "--check"],
+}
+
+
+@pytest.mark.parametrize("name", LINTERS)
+def test_linter_has_nothing_to_say(name: str) -> None:
+    program, *arguments = LINTERS[name]
+    done = subprocess.run(
+        [PROGRAMS / program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr}"
