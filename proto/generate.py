@@ -24,7 +24,7 @@ COMMAND = "python proto/generate.py"
 
 
 def compile_interface(out: Path) -> None:
-    """Write the stubs below `out`; raises CalledProcessError where csi.proto is no valid interface.
+    """Write the stubs below `out`; exits where csi.proto does not compile, below protoc's own message.
 
     The file is compiled under the virtual path csi/pb/csi.proto: protoc derives the module from the path,
     and the service stubs must import `csi.pb.csi_pb2`.
@@ -40,7 +40,8 @@ def compile_interface(out: Path) -> None:
         f"--plugin=protoc-gen-mypy_grpc={_plugin('protoc-gen-mypy_grpc')}",
         str(FOLDER / "csi.proto"),
     ]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=True)
+    if subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=False).returncode:
+        sys.exit("proto/csi.proto could not be compiled; csi/pb/ is as it was")
 
 
 def _plugin(program: str) -> str:
