@@ -1,0 +1,34 @@
+"""How much of everything a run makes; the table of `docs/how-to/bench.md` holds for the full extent only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Numbers of volumes, files, calls and repeats."""
+
+    few: int = 100  # volumes
+    many: int = 10_000  # volumes
+    files: int = 100_000  # of one volume
+    published: int = 500  # volumes
+    published_many: int = 5_000  # volumes
+    lives: int = 400  # volumes that are created, used and deleted, ten calls each
+    work: int = 200  # volumes that one timed round publishes and unpublishes
+    creates: int = 300  # of one timed round
+
+    callers: int = 10
+    rounds: int = 5
+
+    def scaled(self, factor: float) -> Extent:
+        """Give a smaller run, to try the bench itself; callers and rounds stay."""
+        kept = {"callers", "rounds"}
+        return Extent(
+            **{
+                field.name: getattr(self, field.name)
+                if field.name in kept
+                else max(2, round(getattr(self, field.name) * factor))
+                for field in fields(self)
+            }
+        )

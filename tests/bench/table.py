@@ -1,0 +1,74 @@
+"""Rows of figures: what was measured, what it must reach, and whether it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    figure: None if it could not be measured; `details` then says why. unit: "" for a ratio.
+    at_most: what must be reached; None for a figure that is information.
+    details: figures that the row was computed from, for the JSON; `note` is shown beside the row.
+    """
+
+    name: str
+    measure: str
+    figure: float | None
+    unit: str = ""
+    at_most: float | None = None
+    note: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Give one of: ok, MISSED, information, NOT MEASURED."""
+        if self.figure is None:
+            return "NOT MEASURED"
+        if self.at_most is None:
+            return "information"
+        return "ok" if self.figure <= self.at_most else "MISSED"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the row as plain data."""
+        return {
+            "name": self.name,
+            "measure": self.measure,
+            "figure": self.figure,
+            "unit": self.unit,
+            "at_most": self.at_most,
+            "verdict": self.verdict,
+            "note": self.note,
+            "details": self.details,
+        }
+
+
+HEAD = ("measure", "figure", "must reach", "verdict", "note")
+
+
+def render(rows: list[Row]) -> str:
+    """Give the table as text, columns aligned (valid Markdown, to be pasted)."""
+    lines = [HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    ruler = tuple("-" * width for width in widths)
+    return "\n".join(_line(cells, widths) for cells in (HEAD, ruler, *lines[1:]))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    wanted = "" if row.at_most is None else f"<= {number(row.at_most, row.unit)}"
+    found = "" if row.figure is None else number(row.figure, row.unit)
+    return row.measure, found, wanted, row.verdict, row.note
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return "| " + " | ".join(padded) + " |"
+
+
+def number(value: float, unit: str) -> str:
+    """Write a figure with as many digits as it deserves."""
+    text = f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
