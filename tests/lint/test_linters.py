@@ -15,13 +15,13 @@ LINTERS = {
     "mypy": ["mypy"],
     "import-linter": ["lint-imports"],
     "fresh stubs": ["python", "proto/generate.py", "--check"],
+    "fresh lock": [str(ROOT / ".ci/setup"), "lock"],
+    "shell": ["/bin/bash", "-n", ".ci/run", ".ci/setup"],
 }
 
 
 @pytest.mark.parametrize("name", LINTERS)
 def test_linter_has_nothing_to_say(name: str) -> None:
     program, *arguments = LINTERS[name]
-    done = subprocess.run(
-        [PROGRAMS / program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([PROGRAMS / program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr}"
