@@ -2,6 +2,9 @@
 
 `--kinds=unit,grpc` says which kinds a run is meant to hold: it fails if one of them ran nothing, or skipped
 every test that it has. Works the same under pytest-xdist, whose controller sees the reports of all workers.
+
+A test that has something to tell, how many points it tried or which specs ran, records it as a property named
+`note`; notes are printed at the end, whatever happened to the output of the test.
 """
 
 from __future__ import annotations
@@ -64,9 +67,7 @@ class Tally:
             counts = self.counts[kind]
             if counts["passed"] + counts["failed"] == 0:
                 skipped = counts["skipped"]
-                wrong.append(
-                    f"{kind}: all {skipped} tests were skipped" if skipped else f"{kind}: no test ran"
-                )
+                wrong.append(f"{kind}: all {skipped} tests were skipped" if skipped else f"{kind}: no test ran")
         return wrong
 
 
@@ -77,9 +78,12 @@ class KindsPlugin:
         self.tally = Tally()
         self.wanted = wanted
         self.counts_file = counts_file
+        self.notes: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test by its call, or by the set-up that ended it; a failing tear-down counts besides."""
+        if report.when == "call":
+            self.notes += [str(value) for name, value in report.user_properties if name == "note"]
         if report.failed:
             self.tally.add(report.nodeid, "failed")
         elif report.skipped:
@@ -99,7 +103,11 @@ class KindsPlugin:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
-        """Print the counts."""
+        """Print notes and counts."""
+        if self.notes:
+            terminalreporter.section("notes")
+        for line in self.notes:
+            terminalreporter.write_line(line)
         terminalreporter.section("tests by kind")
         for line in self.tally.lines():
             terminalreporter.write_line(line)

@@ -1,0 +1,89 @@
+"""csi-sanity run as a program, and its report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOLUME_BYTES = 256 << 20  # small, so that any disk can promise it
+EXPANDED_BYTES = 512 << 20
+LONGEST_RUN_S = 180
+SECRET = "tell-nobody-7f3a"  # noqa: S105  a word to look for in logs
+SECRET_FIELDS = (
+    "CreateVolumeSecret",
+    "DeleteVolumeSecret",
+    "ControllerValidateVolumeCapabilitiesSecret",
+    "NodeStageVolumeSecret",
+    "NodePublishVolumeSecret",
+    "ControllerExpandVolumeSecret",
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One spec as the judge saw it. state: passed, failed, skipped, pending, panicked, ...; why: its message."""
+
+    name: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run of the judge gave. output: all that it printed, for a failure's message."""
+
+    exit_status: int
+    specs: tuple[Spec, ...]
+    output: str
+
+    def in_state(self, *states: str) -> dict[str, str]:
+        """Give name and message of the specs in these states."""
+        return {spec.name: spec.why for spec in self.specs if spec.state in states}
+
+
+def run_judge(program: Path, endpoint: str, tmp: Path) -> Verdict:
+    """Run every spec against `endpoint`. The judge itself makes and removes the targets below `tmp`.
+
+    Every call that can carry a secret carries one.
+    """
+    report, secrets = tmp / "report.json", tmp / "secrets.yaml"
+    secrets.write_text(json.dumps({field: {"word": SECRET} for field in SECRET_FIELDS}))
+    done = subprocess.run(
+        [
+            program,
+            f"--csi.endpoint={endpoint}",
+            f"--csi.mountdir={tmp}/mount",
+            f"--csi.stagingdir={tmp}/staging",
+            f"--csi.testvolumesize={VOLUME_BYTES}",
+            f"--csi.testvolumeexpandsize={EXPANDED_BYTES}",
+            f"--csi.secrets={secrets}",
+            f"--ginkgo.json-report={report}",
+            "--ginkgo.no-color",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONGEST_RUN_S,
+        check=False,
+    )
+    assert report.exists(), f"the judge left no report:\n{done.stdout}"
+    return Verdict(done.returncode, _specs(json.loads(report.read_text())), done.stdout)
+
+
+def _specs(report: list[dict[str, Any]]) -> tuple[Spec, ...]:
+    """Read the specs of ginkgo's JSON report; other nodes (set-up, tear-down of the suite) are no specs."""
+    return tuple(
+        Spec(
+            name=" / ".join([*(entry["ContainerHierarchyTexts"] or []), entry["LeafNodeText"]]),
+            state=entry["State"],
+            why=entry.get("Failure", {}).get("Message", ""),
+        )
+        for suite in report
+        for entry in suite["SpecReports"]
+        if entry["LeafNodeType"] == "It"
+    )
