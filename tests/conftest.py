@@ -1,3 +1,6 @@
-"""What every kind of test shares: the kinds themselves. Fixtures stand beside the tests that use them."""
+"""What every kind of test shares: the kinds themselves, and a mount namespace out of which nothing leaks.
 
-pytest_plugins = ["tests.support.kinds"]
+Fixtures stand beside the tests that use them.
+"""
+
+pytest_plugins = ["tests.support.filesystems", "tests.support.kinds"]
