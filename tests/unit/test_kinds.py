@@ -15,9 +15,7 @@ def test_the_kind_is_the_folder() -> None:
     assert kind_of("tests/linux/mounts/test_x.py::test_y") == "linux"
 
 
-@pytest.mark.parametrize(
-    "nodeid", ["tests/test_x.py::test_y", "tests/other/test_x.py::test_y", "csi/x.py::y"]
-)
+@pytest.mark.parametrize("nodeid", ["tests/test_x.py::test_y", "tests/other/test_x.py::test_y", "csi/x.py::y"])
 def test_a_test_outside_of_the_kinds_is_refused(nodeid: str) -> None:
     with pytest.raises(pytest.UsageError, match="tests lie in tests/KIND/"):
         kind_of(nodeid)
