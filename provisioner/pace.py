@@ -1,0 +1,57 @@
+"""How fast background work may go, so that the calls of the moment hardly feel it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+
+class Stopped(Exception):
+    """The work was told to end before it was done; what is done stays done."""
+
+
+class Paced(Protocol):
+    """What long work asks after each small unit of it."""
+
+    def step(self) -> None:
+        """Return when the next unit may begin; Stopped where there shall be none."""
+
+
+class Pace:
+    """Bounds a thread to a share of the time: after `work_s` of work, a pause `rest` times as long as it took.
+
+    Two milliseconds are some hundred unlinks: little for one journal commit to carry, and little for a call
+    that comes in the middle. Four times as long a pause leaves a fifth of one core, and of the disk, to the
+    work. It is the clock's time that counts, not the processor's: waiting for a journal, a slow disk or the
+    interpreter's lock is work too, so that the busier others are, the less of it is done. `longest_rest_s`
+    bounds the pause after one call that took very long, such as the unlink of a huge file.
+
+    One thread steps; any thread may stop it, also in the middle of a pause.
+    """
+
+    def __init__(self, work_s: float = 0.002, rest: float = 4.0, longest_rest_s: float = 10.0) -> None:
+        self._work_s = work_s
+        self._rest = rest
+        self._longest_rest_s = longest_rest_s
+        self._stopping = threading.Event()
+        self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """Start a unit of work now; the time since the last step was none."""
+        self._began = time.monotonic()
+
+    def step(self) -> None:
+        """Pause where the share is used up; Stopped as soon as `stop` was called."""
+        if self._stopping.is_set():
+            raise Stopped
+        worked = time.monotonic() - self._began
+        if worked < self._work_s:
+            return
+        if self._stopping.wait(min(worked * self._rest, self._longest_rest_s)):
+            raise Stopped
+        self._began = time.monotonic()
+
+    def stop(self) -> None:
+        """End the work at its next step, for good."""
+        self._stopping.set()
