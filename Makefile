@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test chaos bench stubs lint format coverage clean debian sanity
 
 PYTHON := .venv/bin/python
@@ -12,6 +13,8 @@ PYTEST := $(PYTHON) -m pytest
 COUNTS ?=
 # More arguments for pytest, e.g. ARGS='-k expand -x'.
 ARGS ?=
+# --cov measures which lines the tests reach, also in the server that they start.
+COV ?=
 
 QUICK := lint unit contract linux grpc sanity
 comma := ,
@@ -28,10 +31,10 @@ demo: .venv/.synced  ## the whole life of volumes through the real socket, step 
 	@.venv/bin/csi-local-path demo
 
 test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
-	@$(PYTEST) $(TWO_WIDE) $(call kinds,$(QUICK))
+	@$(PYTEST) $(TWO_WIDE) $(COV) $(call kinds,$(QUICK))
 
 chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
-	@$(PYTEST) $(TWO_WIDE) $(call kinds,chaos)
+	@$(PYTEST) $(call kinds,chaos) # two wide by itself, and prints as it goes
 
 bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
 	@$(PYTHON) -m tests.bench $(ARGS)
@@ -46,8 +49,8 @@ format: .venv/.synced  ## format the code and apply what ruff can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-coverage: debian .venv/.synced sanity  ## the same as test, and which lines it never reached
-	@$(PYTEST) $(TWO_WIDE) --cov $(call kinds,$(filter-out lint,$(QUICK)))
+coverage: COV := --cov
+coverage: test  ## the same as test, and which lines it never reached
 
 clean:  ## remove what can be made anew: environment, caches, builds
 	@rm -rf .venv .cache build dist *.egg-info .coverage .coverage.* .hypothesis .import_linter_cache
