@@ -12,6 +12,8 @@ import re
 import secrets
 from dataclasses import dataclass
 
+from provisioner.errors import VolumeNotFound
+
 # Lower case only: a pool may lie on a filesystem that folds case.
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 _DIGEST = re.compile(r"_[0-9a-f]{64}")
@@ -60,3 +62,11 @@ def parse_volume_id(volume_id: str) -> VolumeId | None:
     if is_pool_id(pool_id) and is_folder(folder):
         return VolumeId(pool_id, folder)
     return None
+
+
+def identify(volume_id: str) -> VolumeId:
+    """Parse a volume_id; VolumeNotFound where it was never ours."""
+    parsed = parse_volume_id(volume_id)
+    if parsed is None:
+        raise VolumeNotFound(f"volume {volume_id!r}: no id of this driver; wanted '<16 hexadecimal digits>.<name>'")
+    return parsed
