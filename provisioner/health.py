@@ -1,0 +1,128 @@
+"""What is wrong with volumes and pools, looked at when asked."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+
+from provisioner.errors import PoolUnavailable
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
+from provisioner.listing import AFTER, parse_token
+from provisioner.model import (
+    HealthPage,
+    HealthProblem,
+    HealthStatus,
+    StorageProblem,
+    StorageStatus,
+    VolumeHealth,
+)
+from provisioner.names import identify
+from provisioner.pool import Contents, Pool, require
+from provisioner.pools import Pools
+from provisioner.records import DATA
+
+# Messages may be long, and gRPC takes 4 MiB a reply.
+_MAX_PAGE = 1000
+
+
+def of_volume(pools: Pools, volume_id: str) -> VolumeHealth:
+    """Examine one volume; VolumeNotFound where its pool is there and has none of this name."""
+    parsed = identify(volume_id)
+    try:
+        with pools.holding(parsed.pool_id) as contents:
+            if parsed.folder not in contents.quarantined:
+                require(contents, volume_id)
+            return VolumeHealth(volume_id, _examine(contents, parsed.folder))
+    except PoolUnavailable as error:
+        return VolumeHealth(volume_id, (_pool_away(str(error)),))
+
+
+def page(pools: Pools, max_entries: int, starting_token: str) -> HealthPage:
+    """List the volumes that are not well; the healthy ones are left out (spec, ControllerListVolumeHealth).
+
+    A call examines a bounded number of volumes, so a page may be short, or empty, and not be the last.
+    """
+    after = parse_token(starting_token)
+    size = min(max_entries, _MAX_PAGE) if max_entries else _MAX_PAGE
+    found: list[VolumeHealth] = []
+    for pool in pools.in_order():
+        if after and pool.pool_id < after.pool_id:
+            continue
+        folder = after.folder if after and pool.pool_id == after.pool_id else ""
+        found += _examine_after(pool, folder, size + 1 - len(found))
+        if len(found) > size:
+            return HealthPage(_unwell(found[:size]), AFTER + found[size - 1].volume_id)
+    return HealthPage(_unwell(found), "")
+
+
+def _unwell(examined: list[VolumeHealth]) -> list[VolumeHealth]:
+    return [volume for volume in examined if volume.problems]
+
+
+def _examine_after(pool: Pool, folder: str, count: int) -> list[VolumeHealth]:
+    known = pool.known
+    if known is None:
+        return []
+    names = known.after_with_broken(folder, count)
+    try:
+        with pool.use() as contents:
+            return [VolumeHealth(f"{pool.pool_id}.{name}", _examine(contents, name)) for name in names]
+    except PoolUnavailable as error:
+        away = (_pool_away(str(error)),)
+        return [VolumeHealth(f"{pool.pool_id}.{name}", away) for name in names]
+
+
+def _examine(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
+    if folder in contents.quarantined:
+        reason = contents.quarantined[folder]
+        return (HealthProblem(HealthStatus.INACCESSIBLE, "RecordBroken", f"the record is broken: {reason}"),)
+    try:
+        found = statx(f"{folder}/{DATA}", dir_fd=contents.disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+    except OSError as error:
+        return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", f"the data is missing: {error.strerror}"),)
+    if not stat.S_ISDIR(found.mode):
+        return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", "something else stands in the place of the data"),)
+    return _over_use(contents, folder)
+
+
+def _over_use(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
+    measured, record = contents.usage.get(folder), contents.find(folder)
+    if measured is None or record is None or measured.used_bytes <= record.capacity_bytes:
+        return ()
+    message = f"{measured.used_bytes} bytes are used of {record.capacity_bytes}; a directory has no hard limit"
+    return (HealthProblem(HealthStatus.DEGRADED, "OverCapacity", message),)
+
+
+def _pool_away(reason: str) -> HealthProblem:
+    return HealthProblem(HealthStatus.INACCESSIBLE, "PoolUnavailable", reason)
+
+
+def not_mounted(publish_path: str) -> HealthProblem:
+    """Give the finding that a volume is not where it was published."""
+    return HealthProblem(HealthStatus.INACCESSIBLE, "NotMounted", f"the volume is not mounted at {publish_path!r}")
+
+
+def of_pools(pools: Pools) -> list[StorageProblem]:
+    """Examine every pool."""
+    return [problem for pool in pools.pools for problem in _of_pool(pool)]
+
+
+def _of_pool(pool: Pool) -> list[StorageProblem]:
+    name = pool.settings.name
+    problem = pool.problem()
+    if problem or pool.known is None:
+        return [StorageProblem(StorageStatus.UNREACHABLE, "PoolUnavailable", problem)]
+    known, found = pool.known, []
+    if known.disk.space().readonly:
+        found.append(StorageProblem(StorageStatus.DEGRADED, "ReadOnly", f"pool {name!r} is mounted read-only"))
+    if known.quarantined:
+        message = f"pool {name!r}: {len(known.quarantined)} volumes have broken records: {_some(known.quarantined)}"
+        found.append(StorageProblem(StorageStatus.DEGRADED, "VolumesQuarantined", message))
+    if known.trash.obstacles:
+        message = f"pool {name!r}: in the trash cannot be erased: {_some(known.trash.obstacles)}"
+        found.append(StorageProblem(StorageStatus.DEGRADED, "TrashObstructed", message))
+    return found
+
+
+def _some(names: Mapping[str, object]) -> str:
+    return ", ".join(sorted(names)[:5]) + (" and more" if len(names) > 5 else "")  # noqa: PLR2004 - a sentence's worth

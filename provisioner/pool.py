@@ -1,0 +1,201 @@
+"""One pool at work: its disk, the index of its volumes, its ledger, its trash."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import structlog
+from sortedcontainers import SortedDict
+
+from provisioner import records
+from provisioner.capacity import Ledger
+from provisioner.disk import Disk
+from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotFound, VolumeQuarantined
+from provisioner.linux.mountinfo import MountInfo
+from provisioner.names import identify, is_folder
+from provisioner.publications import Publications
+from provisioner.records import Broken, Record
+from provisioner.settings import PoolSettings
+from provisioner.trash import Trash
+from provisioner.usage import Usage
+
+log = structlog.get_logger(__name__)
+
+
+class Contents:
+    """What lies in a pool's disk while it is attached; replaced whole when the disk comes anew."""
+
+    def __init__(self, settings: PoolSettings, disk: Disk) -> None:
+        """Take over a locked disk; nothing is read yet."""
+        self.settings = settings
+        self.disk = disk
+        self.usage = Usage(disk.control_fd)
+        self.ledger = Ledger(settings, disk.space, lambda: self.usage.foreign_bytes)
+        self.trash = Trash(disk.trash_fd, self.ledger.erased)
+        self.publications = Publications(disk)
+        self.quarantined: dict[str, str] = {}
+        self._volumes: SortedDict[str, Record] = SortedDict()
+        self._guard = threading.Lock()
+
+    def load(self, mounts: list[MountInfo]) -> None:
+        """Sweep what a crash left, then read everything there is."""
+        self._sweep()
+        found: list[tuple[str, Record]] = []
+        for item in records.scan(self.disk.volumes_fd, self.disk.pool_id):
+            if isinstance(item, Broken):
+                self.quarantined[item.folder] = item.reason
+                log.error("volume quarantined", pool=self.disk.path, folder=item.folder, reason=item.reason)
+            else:
+                found.append((item.folder, item))
+                self.ledger.promise(item.capacity_bytes)
+        self._volumes.update(found)
+        self.publications.recover(mounts)
+        self.usage.load()
+
+    def _sweep(self) -> None:
+        """Send what was being built to the trash, and count what lies there.
+
+        A delete may have been cut short before its sync: nothing may be erased that a power cut could
+        still bring back.
+        """
+        self.disk.settle("trash", "volumes")
+        for name in os.listdir(self.disk.staging_fd):
+            try:
+                self.trash.take(self.disk.staging_fd, name)
+            except OSError as error:
+                log.warning("staging not swept", pool=self.disk.path, entry=name, error=str(error))
+        for entry in self.trash.entries():
+            try:
+                held = records.read(self.disk.trash_fd, entry).capacity_bytes
+            except ValueError:
+                continue  # never a volume, or erased but for its folder
+            self.ledger.hold(entry, held)
+        self.trash.wake()
+
+    def find(self, folder: str) -> Record | None:
+        """Give the record of a volume; VolumeQuarantined where it cannot be trusted."""
+        record: Record | None = self._volumes.get(folder)
+        if record is None and folder in self.quarantined:
+            raise VolumeQuarantined(
+                f"volume {self.disk.pool_id}.{folder}: its record is broken ({self.quarantined[folder]}); "
+                f"its data is left alone; mend or move {self.disk.path}/.csi-local-path/volumes/{folder}, then restart"
+            )
+        return record
+
+    def put(self, folder: str, record: Record) -> None:
+        """Show a volume, or its new record."""
+        with self._guard:
+            self._volumes[folder] = record
+
+    def drop(self, folder: str) -> None:
+        """Show a volume no more."""
+        with self._guard:
+            self._volumes.pop(folder, None)
+
+    def after(self, folder: str, count: int) -> list[Record]:
+        """List at most `count` volumes that follow `folder` in order; '' begins at the first."""
+        with self._guard:
+            keys = list(islice(self._volumes.irange(minimum=folder, inclusive=(False, True)), count))
+            return [self._volumes[key] for key in keys]
+
+    def after_with_broken(self, folder: str, count: int) -> list[str]:
+        """Name at most `count` folders that follow, those in quarantine too."""
+        with self._guard:
+            sound = list(islice(self._volumes.irange(minimum=folder, inclusive=(False, True)), count))
+        broken = [name for name in self.quarantined if name > folder and is_folder(name)]
+        return sorted(sound + broken)[:count]
+
+    def folders(self) -> list[str]:
+        """Name all volumes; for background work only."""
+        with self._guard:
+            return list(self._volumes)
+
+    def close(self) -> None:
+        """Stop the eraser and let the disk go."""
+        self.trash.stop()
+        self.disk.close()
+
+
+def require(contents: Contents, volume_id: str) -> Record:
+    """Give the record of a volume; VolumeNotFound where there is none."""
+    record = contents.find(identify(volume_id).folder)
+    if record is None:
+        raise VolumeNotFound(f"volume {volume_id}: pool {contents.settings.name!r} has none of this name")
+    return record
+
+
+class Pool:
+    """One configured pool, whether its disk is there or not."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        """Know the settings; `attach` and `load` bring the disk."""
+        self.settings = settings
+        self.reason = "its disk was not looked at"
+        self._contents: Contents | None = None
+        self._loaded = False
+        self._users = 0
+        self._guard = threading.Lock()
+
+    @property
+    def known(self) -> Contents | None:
+        """What was last read of the disk, whether it is still there or not."""
+        return self._contents
+
+    @property
+    def pool_id(self) -> str:
+        """Id of the disk that was last seen; '' where none was."""
+        return self._contents.disk.pool_id if self._contents else ""
+
+    def attach(self, disk: Disk) -> None:
+        """Take over a locked disk."""
+        self._contents, self._loaded, self.reason = Contents(self.settings, disk), False, ""
+
+    def load(self, mounts: list[MountInfo]) -> None:
+        """Read the attached disk and start its eraser."""
+        if self._contents and not self._loaded:
+            try:
+                self._contents.load(mounts)
+            except (OSError, NotDurable) as error:
+                self.detach(f"its volumes cannot be read: {error}")
+                return
+            self._contents.trash.start()
+            self._loaded = True
+
+    def detach(self, reason: str) -> bool:
+        """Let the disk go, unless a call is using it."""
+        with self._guard:
+            if self._users:
+                return False
+            contents, self._contents, self._loaded, self.reason = self._contents, None, False, reason
+        if contents:
+            contents.close()
+        return True
+
+    @contextmanager
+    def use(self) -> Iterator[Contents]:
+        """Hold the pool's contents for a call; PoolUnavailable where the disk is not there."""
+        with self._guard:
+            contents = self._contents
+            if contents is None:
+                raise PoolUnavailable(f"pool {self.settings.name!r} is unavailable: {self.reason}")
+            if not self._loaded:
+                raise NotReady(f"pool {self.settings.name!r} is still being read; retry in a moment")
+            self._users += 1
+        try:
+            contents.disk.check()
+            yield contents
+        finally:
+            with self._guard:
+                self._users -= 1
+
+    def problem(self) -> str:
+        """Say why the pool cannot be used, or '' where it can."""
+        try:
+            with self.use():
+                return ""
+        except (PoolUnavailable, NotReady) as error:
+            return str(error)

@@ -1,0 +1,163 @@
+"""All pools of a node: found, locked, read; a call is routed by the pool id in its volume_id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+
+from provisioner.disk import Disk, PoolLocked
+from provisioner.errors import InvalidRequest, NotReady, PoolUnavailable
+from provisioner.linux.mountinfo import read_mountinfo
+from provisioner.pool import Contents, Pool
+from provisioner.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LOOK_AGAIN_S = 2.0
+
+
+class Pools:
+    """The pools in the order of the settings; the first one is the default."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Know the settings; `lock` and `load` bring the disks."""
+        self.pools = [Pool(pool) for pool in settings.pools]
+        self.ready = False
+        self._lock_wait_s = settings.lock_wait_seconds
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="pools")
+
+    def lock(self) -> None:
+        """Find and lock every pool that is there; PoolLocked where another process serves one."""
+        disks: dict[Pool, Disk] = {}
+        try:
+            for pool in self.pools:
+                disk = self._open(pool)
+                if disk:
+                    disks[pool] = disk
+            self._refuse_twins(disks)
+            for disk in disks.values():
+                disk.lock(self._lock_wait_s)
+        except BaseException:
+            for disk in disks.values():
+                disk.close()
+            raise
+        for pool, disk in disks.items():
+            pool.attach(disk)
+
+    def _open(self, pool: Pool) -> Disk | None:
+        try:
+            return Disk(pool.settings)
+        except PoolUnavailable as error:
+            if pool.reason != str(error):
+                log.warning("pool unavailable", pool=pool.settings.name, reason=str(error))
+            pool.reason = str(error)
+            return None
+
+    def _refuse_twins(self, disks: dict[Pool, Disk]) -> None:
+        """Leave out every disk whose id is found twice: one is a copy, and nobody can tell which."""
+        by_id: dict[str, list[Pool]] = {}
+        for pool, disk in disks.items():
+            by_id.setdefault(disk.pool_id, []).append(pool)
+        for pool_id, twins in by_id.items():
+            if len(twins) > 1:
+                paths = " and ".join(pool.settings.path for pool in twins)
+                for pool in twins:
+                    pool.reason = f"pool id {pool_id} was found at {paths}; one is a copy: keep the right one only"
+                    log.error("pool unavailable", pool=pool.settings.name, reason=pool.reason)
+                    disks.pop(pool).close()
+
+    def load(self) -> None:
+        """Read every attached pool, and begin to look for those that are not there."""
+        mounts = list(read_mountinfo())
+        for pool in self.pools:
+            pool.load(mounts)
+        self.ready = True
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop looking, and let all disks go."""
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        for pool in self.pools:
+            pool.detach("the driver is stopping")
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(_LOOK_AGAIN_S):
+            for pool in self.pools:
+                self._look_again(pool)
+
+    def _look_again(self, pool: Pool) -> None:
+        """Bring back a pool whose disk came late, went away, or came anew."""
+        problem = pool.problem()
+        if not problem:
+            return
+        disk = self._open(pool)
+        if disk is None:
+            return
+        if not pool.detach(problem):
+            disk.close()
+            return
+        try:
+            twin = next((other for other in self.pools if other.pool_id == disk.pool_id), None)
+            if twin:
+                raise PoolUnavailable(f"pool id {disk.pool_id} is also at {twin.settings.path}; one is a copy")
+            disk.lock(0)
+        except (PoolLocked, PoolUnavailable) as error:
+            pool.reason = str(error)
+            disk.close()
+            return
+        pool.attach(disk)
+        pool.load(list(read_mountinfo()))
+        log.info("pool available", pool=pool.settings.name, pool_id=disk.pool_id)
+
+    def named(self, name: str) -> Pool:
+        """Give the pool of that name, the first one where the name is ''."""
+        if not name:
+            return self.pools[0]
+        for pool in self.pools:
+            if pool.settings.name == name:
+                return pool
+        known = ", ".join(pool.settings.name for pool in self.pools)
+        raise InvalidRequest(f"parameter 'pool': this node has no pool {name!r}; it has {known}")
+
+    @contextmanager
+    def holding(self, pool_id: str) -> Iterator[Contents]:
+        """Hold the contents of the pool with that id; PoolUnavailable where no disk here has it."""
+        self.check_ready()
+        for pool in self.pools:
+            if pool.pool_id == pool_id:
+                with pool.use() as contents:
+                    yield contents
+                return
+        raise PoolUnavailable(
+            f"pool {pool_id}: no disk of this node has this id; bring its disk back, "
+            f"or, if it is gone for good, run 'csi-local-path pools retire {pool_id}'"
+        )
+
+    def check_ready(self) -> None:
+        """Raise NotReady until the first scan has ended."""
+        if not self.ready:
+            raise NotReady("the driver is still reading its pools; retry in a moment")
+
+    def in_order(self) -> list[Pool]:
+        """Give all pools ordered by id; PoolUnavailable where one was never seen: a list must not be shorter."""
+        self.check_ready()
+        for pool in self.pools:
+            if pool.known is None:
+                raise PoolUnavailable(f"pool {pool.settings.name!r} is unavailable: {pool.reason}")
+        return sorted(self.pools, key=lambda pool: pool.pool_id)
+
+    def is_gone(self, pool_id: str) -> bool:
+        """Tell whether a pool is away and an administrator said that it never comes back."""
+        if any(pool.pool_id == pool_id and not pool.problem() for pool in self.pools):
+            return False
+        for pool in self.pools:
+            with suppress(PoolUnavailable, NotReady), pool.use() as contents:
+                if contents.disk.is_retired(pool_id):
+                    return True
+        return False

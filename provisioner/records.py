@@ -1,0 +1,144 @@
+"""The record beside a volume's data: `volume.json`, small, durable, one per volume."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
+from provisioner.names import folder_for, is_folder
+
+SCHEMA = 1
+FILE = "volume.json"
+DATA = "data"
+MAX_BYTES = 65536
+
+WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a volume. capacity_bytes: promised; mode: octal text; claim: 'namespace/name' or ''."""
+
+    schema: int
+    volume_id: str
+    name: str
+    capacity_bytes: int
+    backend: Literal["directory"]
+    enforce: Literal["besteffort"]
+    mode: str
+    uid: int
+    gid: int
+    created_at: str
+    claim: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the volume's folder."""
+        return self.volume_id.partition(".")[2]
+
+
+class _Header(msgspec.Struct):
+    schema: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A folder whose record cannot be trusted, and why."""
+
+    folder: str
+    reason: str
+
+
+def decode(content: bytes) -> Record:
+    """Parse a record; ValueError says what is wrong."""
+    try:
+        schema = msgspec.json.decode(content, type=_Header).schema
+        if schema > SCHEMA:
+            raise ValueError(f"schema {schema} is newer than {SCHEMA}, the newest this version knows")
+        return msgspec.json.decode(content, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def encode(record: Record) -> bytes:
+    """Give the content of `volume.json`."""
+    return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
+
+
+def read(folder_fd: int, folder: str) -> Record:
+    """Read the record of `folder` below `folder_fd`; ValueError where there is none to trust."""
+    try:
+        fd = openat2(f"{folder}/{FILE}", os.O_RDONLY | os.O_NONBLOCK, resolve=WITHIN, dir_fd=folder_fd)
+        try:
+            content = os.read(fd, MAX_BYTES + 1)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise ValueError(f"{FILE} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{FILE} is larger than {MAX_BYTES} bytes")
+    return decode(content)
+
+
+def write(dir_fd: int, file: str, record: Record) -> None:
+    """Write a record to a new file and sync the file; the folder is the caller's to sync."""
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    try:
+        content = encode(record)
+        while content:
+            content = content[os.write(fd, content) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(staging_fd: int, volumes_fd: int, folder: str, record: Record) -> None:
+    """Put a new record in the place of the old one, at once; the volume's folder is the caller's to sync.
+
+    The draft stands in staging, which the start sweeps.
+    """
+    draft = f"{folder}.{secrets.token_hex(4)}"
+    try:
+        write(staging_fd, draft, record)
+        os.rename(draft, f"{folder}/{FILE}", src_dir_fd=staging_fd, dst_dir_fd=volumes_fd)
+    except OSError:
+        _remove(staging_fd, draft)
+        raise
+
+
+def _remove(dir_fd: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except OSError:
+        return  # the sweep at the next start takes it
+
+
+def scan(volumes_fd: int, pool_id: str) -> Iterator[Record | Broken]:
+    """Read every volume of a pool; a broken one is told, never touched."""
+    for folder in os.listdir(volumes_fd):
+        try:
+            yield _examine(volumes_fd, pool_id, folder)
+        except ValueError as error:
+            yield Broken(folder, str(error))
+
+
+def _examine(volumes_fd: int, pool_id: str, folder: str) -> Record:
+    if not is_folder(folder):
+        raise ValueError("this name is none that a volume's folder can have")
+    record = read(volumes_fd, folder)
+    if record.volume_id != f"{pool_id}.{folder}" or folder_for(record.name) != folder:
+        raise ValueError(f"{FILE} names another volume: {record.volume_id!r}")
+    try:
+        found = statx(f"{folder}/{DATA}", dir_fd=volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+    except OSError as error:
+        raise ValueError(f"{DATA} is missing: {error.strerror}") from error
+    if not stat.S_ISDIR(found.mode):
+        raise ValueError(f"{DATA} is no directory")
+    return record

@@ -1,0 +1,300 @@
+"""The life of volumes: create, look up, list, expand, delete.
+
+The rename is the commit. Before it everything is undone on an error; after it nothing may say 'it
+failed', so what cannot be synced then is NotDurable until it can. A retry that finds the work done
+syncs as well: the process that did it may have been killed before it could.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+
+import msgspec
+
+from provisioner import capabilities, health, listing, parameters, records
+from provisioner.backends import Backend, Layout
+from provisioner.backends.directory import DirectoryBackend
+from provisioner.errors import (
+    InvalidRequest,
+    PoolUnavailable,
+    VolumeConflict,
+    VolumeInUse,
+    VolumeQuarantined,
+)
+from provisioner.faults import disk_faults
+from provisioner.identity import now
+from provisioner.linux.renameat2 import rename_noreplace
+from provisioner.model import (
+    AvailableCapacity,
+    Call,
+    Capability,
+    CapacityRange,
+    HealthPage,
+    NewVolume,
+    Page,
+    StorageProblem,
+    Volume,
+    VolumeHealth,
+)
+from provisioner.names import folder_for, identify, parse_volume_id
+from provisioner.operations import Operations
+from provisioner.parameters import ClassParameters
+from provisioner.pool import Contents, require
+from provisioner.pools import Pools
+from provisioner.records import SCHEMA, Record
+from provisioner.sizing import check_range, is_large_enough, size_for
+
+
+class Volumes:
+    """What the Controller service calls."""
+
+    def __init__(self, pools: Pools, operations: Operations) -> None:
+        """Work on `pools`; `operations` is shared with whoever publishes."""
+        self._pools = pools
+        self._operations = operations
+        self._backend: Backend = DirectoryBackend()
+
+    @property
+    def ready(self) -> bool:
+        """False until the first scan has ended."""
+        return self._pools.ready
+
+    def create(self, wanted: NewVolume, call: Call) -> Volume:
+        """Give the volume of that name, new or as the first try made it (spec, CreateVolume)."""
+        asked = parameters.parse(wanted.parameters)
+        folder = folder_for(wanted.name)
+        pool = self._pools.named(asked.pool)
+        self._pools.check_ready()
+        with pool.use() as contents:
+            volume_id = f"{contents.disk.pool_id}.{folder}"
+            for capability in wanted.capabilities:
+                capabilities.check(capability, contents.disk.fs_type)
+            with (
+                self._operations.claim(volume_id),
+                self._operations.claim(f"the name {wanted.name}"),  # in whichever pool
+                disk_faults(f"volume {wanted.name!r}: create"),
+            ):
+                self._refuse_elsewhere(contents, folder, wanted.name)
+                record = contents.find(folder)
+                if record is None:
+                    return _volume(self._make(contents, folder, wanted, asked, call))
+                _check_same(record, wanted, asked)
+                contents.disk.settle("volumes", f"volumes/{folder}")
+                return _volume(record)
+
+    def _refuse_elsewhere(self, contents: Contents, folder: str, name: str) -> None:
+        """Refuse a name that another pool of this node has: the class's 'pool' was changed."""
+        for other in self._pools.pools:
+            if other.known and other.known is not contents and other.known.find(folder):
+                raise VolumeConflict(
+                    f"volume {name!r} exists in pool {other.settings.name!r}, "
+                    f"wanted it in {contents.settings.name!r}; delete it there first"
+                )
+
+    def _make(self, contents: Contents, folder: str, wanted: NewVolume, asked: ClassParameters, call: Call) -> Record:
+        size = size_for(wanted.capacity, contents.settings.default_size_bytes)
+        record = Record(
+            schema=SCHEMA,
+            volume_id=f"{contents.disk.pool_id}.{folder}",
+            name=wanted.name,
+            capacity_bytes=size,
+            backend="directory",
+            enforce="besteffort",
+            mode=f"{asked.mode:04o}",
+            uid=asked.uid,
+            gid=asked.gid,
+            created_at=now(),
+            claim=parameters.claim_of(wanted.parameters),
+        )
+        contents.ledger.reserve(size, what=f"volume {wanted.name!r}")
+        try:
+            self._build_and_commit(contents, folder, record, asked, call)
+        except BaseException:
+            contents.ledger.release(size)
+            raise
+        contents.put(folder, record)
+        contents.disk.settle("volumes")
+        return record
+
+    def _build_and_commit(
+        self, contents: Contents, folder: str, record: Record, asked: ClassParameters, call: Call
+    ) -> None:
+        disk, entry = contents.disk, f"{folder}.{secrets.token_hex(4)}"
+        try:
+            call.check()
+            os.mkdir(entry, 0o700, dir_fd=disk.staging_fd)
+            entry_fd = os.open(
+                entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=disk.staging_fd
+            )
+            try:
+                self._backend.build(entry_fd, Layout(record.capacity_bytes, asked.mode, asked.uid, asked.gid))
+                records.write(entry_fd, records.FILE, record)
+                os.fsync(entry_fd)
+            finally:
+                os.close(entry_fd)
+            call.check()
+            rename_noreplace(entry, folder, src_dir_fd=disk.staging_fd, dst_dir_fd=disk.volumes_fd)
+        except FileExistsError as error:
+            _undo(contents, entry)
+            raise VolumeQuarantined(
+                f"volume {record.volume_id}: an unknown folder stands in its place; left alone"
+            ) from error
+        except BaseException:
+            _undo(contents, entry)
+            raise
+
+    def get(self, volume_id: str) -> Volume:
+        """Look a volume up; VolumeNotFound where there is none."""
+        with self._pools.holding(identify(volume_id).pool_id) as contents:
+            return _volume(require(contents, volume_id))
+
+    def validate(self, volume_id: str, asked: tuple[Capability, ...], given: dict[str, str]) -> str:
+        """Say why a volume cannot be used so, or '' where it can (spec, ValidateVolumeCapabilities)."""
+        with self._pools.holding(identify(volume_id).pool_id) as contents:
+            require(contents, volume_id)
+            try:
+                parameters.parse(given)
+                for capability in asked:
+                    capabilities.check(capability, contents.disk.fs_type)
+            except InvalidRequest as error:
+                return str(error)
+        return ""
+
+    def list(self, max_entries: int, starting_token: str) -> Page:
+        """List volumes in the order of their ids; 0 entries means as many as fit."""
+        found, token = listing.page(self._pools.in_order(), max_entries, starting_token)
+        return Page([_volume(record) for record in found], token)
+
+    def capacity(self, given: dict[str, str], asked: tuple[Capability, ...]) -> AvailableCapacity:
+        """Say what one more volume of a class may have; nothing where its pool is away."""
+        pool = self._pools.named(parameters.parse(given).pool)
+        self._pools.check_ready()
+        try:
+            with pool.use() as contents, disk_faults(f"pool {pool.settings.name!r}: capacity"):
+                for capability in asked:
+                    capabilities.check(capability, contents.disk.fs_type)
+                left = contents.ledger.promisable()
+        except (PoolUnavailable, InvalidRequest):
+            left = 0
+        return AvailableCapacity(available_bytes=left, maximum_volume_bytes=left)
+
+    def expand(self, volume_id: str, wanted: CapacityRange, capability: Capability | None, call: Call) -> Volume:
+        """Grow a volume; one that is large enough already stays as it is."""
+        with (
+            self._pools.holding(identify(volume_id).pool_id) as contents,
+            self._operations.claim(volume_id),
+            disk_faults(f"volume {volume_id}: expand"),
+        ):
+            record = require(contents, volume_id)
+            if capability:
+                capabilities.check(capability, contents.disk.fs_type)
+            if is_large_enough(record, wanted):
+                contents.disk.settle(f"volumes/{record.folder}")
+                return _volume(record)
+            return _volume(self._grow(contents, record, wanted.required_bytes, call))
+
+    def _grow(self, contents: Contents, record: Record, size: int, call: Call) -> Record:
+        folder = record.folder
+        more = size - record.capacity_bytes
+        contents.ledger.reserve(more, what=f"volume {record.volume_id}: expand to {size}")
+        try:
+            call.check()
+            grown = msgspec.structs.replace(record, capacity_bytes=size)
+            self._backend.resize(contents.disk.volumes_fd, folder, size)
+            records.replace(contents.disk.staging_fd, contents.disk.volumes_fd, folder, grown)
+        except BaseException:
+            contents.ledger.release(more)
+            raise
+        contents.put(folder, grown)
+        contents.disk.settle(f"volumes/{folder}")
+        return grown
+
+    def health(self, volume_id: str) -> VolumeHealth:
+        """Say what is wrong with a volume (spec, ControllerGetVolumeHealth)."""
+        return health.of_volume(self._pools, volume_id)
+
+    def list_health(self, max_entries: int, starting_token: str) -> HealthPage:
+        """List all volumes, broken ones too, with what is wrong with each."""
+        return health.page(self._pools, max_entries, starting_token)
+
+    def storage_health(self) -> Sequence[StorageProblem]:
+        """Say what is wrong with the pools (spec, NodeGetStorageHealth)."""
+        return health.of_pools(self._pools)
+
+    def delete(self, volume_id: str, call: Call) -> None:
+        """Send a volume to the trash; what is not there is deleted already (spec, DeleteVolume)."""
+        parsed = parse_volume_id(volume_id)
+        self._pools.check_ready()
+        if parsed is None:
+            return
+        try:
+            with self._pools.holding(parsed.pool_id) as contents, self._operations.claim(volume_id):
+                self._delete(contents, parsed.folder, call)
+        except PoolUnavailable:
+            if not self._pools.is_gone(parsed.pool_id):
+                raise
+
+    def _delete(self, contents: Contents, folder: str, call: Call) -> None:
+        disk = contents.disk
+        with disk_faults(f"volume {disk.pool_id}.{folder}: delete"):
+            record = contents.find(folder)
+            if record is None:
+                _check_absent(contents, folder)
+                disk.settle("trash", "volumes")
+                return
+            targets = contents.publications.alive(folder)
+            if targets:
+                raise VolumeInUse(
+                    f"volume {record.volume_id} is published at {', '.join(targets[:5])}; unpublish it first"
+                )
+            call.check()
+            entry = contents.trash.take(disk.volumes_fd, folder)
+            contents.drop(folder)
+            contents.ledger.discard(entry, record.capacity_bytes)
+            contents.usage.forget(folder)
+            disk.settle("trash", "volumes")
+            contents.trash.wake()
+
+
+def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> None:
+    """Raise VolumeConflict unless the volume is what a retry of its creation would ask for."""
+    have = record.capacity_bytes
+    low, high = wanted.capacity.required_bytes, wanted.capacity.limit_bytes
+    check_range(wanted.capacity)
+    if have < low or (high and have > high):
+        raise VolumeConflict(f"volume {record.name!r} exists with {have} bytes, wanted {low} to {high or 'any'}")
+    if (record.mode, record.uid, record.gid) != (f"{asked.mode:04o}", asked.uid, asked.gid):
+        raise VolumeConflict(
+            f"volume {record.name!r} exists with mode {record.mode}, uid {record.uid}, gid {record.gid}; "
+            f"wanted {asked.mode:04o}, {asked.uid}, {asked.gid}"
+        )
+
+
+def _check_absent(contents: Contents, folder: str) -> None:
+    """Raise VolumeQuarantined where something that was not read at the start stands in a volume's place."""
+    try:
+        os.stat(folder, dir_fd=contents.disk.volumes_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise VolumeQuarantined(
+        f"volume {contents.disk.pool_id}.{folder}: its folder came while the driver ran "
+        "and is not known; restart the driver"
+    )
+
+
+def _undo(contents: Contents, entry: str) -> None:
+    """Take a staging entry away; what resists stays for the sweep at the next start."""
+    try:
+        found = os.stat(entry, dir_fd=contents.disk.staging_fd, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            contents.trash.take(contents.disk.staging_fd, entry)
+            contents.trash.wake()
+    except OSError:
+        return
+
+
+def _volume(record: Record) -> Volume:
+    return Volume(record.volume_id, record.name, record.capacity_bytes)
