@@ -1,0 +1,168 @@
+"""Mounts of volumes at targets: made whole in one step, undone one by one, compared on a retry."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from provisioner.capabilities import MountAttributes, expected, seen
+from provisioner.errors import TargetOccupied, VolumeInUse
+from provisioner.holders import describe, holders_of
+from provisioner.linux.mount import (
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_PRIVATE,
+    OPEN_TREE_CLONE,
+    UMOUNT_NOFOLLOW,
+    mount_setattr,
+    move_mount,
+    open_tree,
+    umount2,
+)
+from provisioner.linux.mountinfo import read_mountinfo
+from provisioner.linux.statmount import statmount
+from provisioner.linux.statx import (
+    AT_EMPTY_PATH,
+    AT_SYMLINK_NOFOLLOW,
+    STATX_BASIC_STATS,
+    STATX_MNT_ID_UNIQUE,
+    Statx,
+    statx,
+)
+from provisioner.publications import folder_of
+from provisioner.targets import Target
+
+
+def is_same(found: Statx, source_fd: int) -> bool:
+    """Tell whether a mount shows the directory `source_fd`."""
+    source = statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH)
+    return found.mount_root and (found.dev, found.ino) == (source.dev, source.ino)
+
+
+def has_attributes(target: Target, source_fd: int, wanted: MountAttributes) -> bool:
+    """Tell whether the mount at a target has just the attributes that a new one would get."""
+    source = seen(os.fstatvfs(source_fd).f_flag)
+    return seen(os.statvfs(target.by_parent).f_flag) == expected(source, wanted)
+
+
+def ensure_folder(target: Target) -> bool:
+    """Make the target an empty directory; tell whether it was made here. TargetOccupied for anything else."""
+    try:
+        os.mkdir(target.name, 0o750, dir_fd=target.parent_fd)
+    except FileExistsError:
+        found = target.look()
+        if found is None or not stat.S_ISDIR(found.mode) or _entries(target):
+            raise TargetOccupied(
+                f"target_path {target.path!r}: wanted nothing or an empty directory there, found something else; "
+                "it is left alone"
+            ) from None
+        return False
+    return True
+
+
+def _entries(target: Target) -> bool:
+    fd = os.open(target.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    try:
+        with os.scandir(fd) as entries:
+            return next(entries, None) is not None
+    finally:
+        os.close(fd)
+
+
+def bind(source_fd: int, target: Target, wanted: MountAttributes) -> None:
+    """Mount a directory at a target with its attributes from the first moment on.
+
+    The clone is detached until it is complete: a read-only one is never seen writable, and a crash in
+    between leaves nothing (open_tree(2), mount_setattr(2), move_mount(2)). What is mounted inside the
+    volume stays behind.
+    """
+    target_fd = os.open(target.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    try:
+        tree_fd = open_tree("", dir_fd=source_fd, flags=OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
+        try:
+            mount_setattr(
+                tree_fd,
+                "",
+                flags=AT_EMPTY_PATH,
+                attr_set=wanted.attr_set,
+                attr_clr=wanted.attr_clr,
+                propagation=MS_PRIVATE,  # the clone would else be a peer of the pool's own mount
+            )
+            move_mount(
+                "",
+                "",
+                from_dir_fd=tree_fd,
+                to_dir_fd=target_fd,
+                flags=MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
+            )
+        finally:
+            os.close(tree_fd)
+    finally:
+        os.close(target_fd)
+
+
+def ensure_absent(target: Target, folder: str, source_fd: int | None) -> None:
+    """Take every mount of the volume away from a target, then the empty directory itself.
+
+    source_fd: the volume's own directory where it is still there; else the mount's root within its
+    filesystem tells whose it is. TargetOccupied for what is not ours, which is left alone; VolumeInUse
+    names who holds it. Never lazy, never recursive.
+    """
+    found = target.look()
+    while found is not None and found.mount_root:
+        if not _is_ours(target, found, folder, source_fd):
+            raise TargetOccupied(f"target_path {target.path!r}: something else is mounted there; it is left alone")
+        _unmount(target, found)
+        found = target.look()
+    if found is not None:
+        _remove_folder(target, found)
+
+
+def _is_ours(target: Target, found: Statx, folder: str, source_fd: int | None) -> bool:
+    if source_fd is not None and is_same(found, source_fd):
+        return True
+    return folder != "" and folder_of(_root_of(target, found)) == folder
+
+
+def _root_of(target: Target, found: Statx) -> str:
+    """Give the root of the topmost mount at a target within its filesystem."""
+    try:
+        unique = statx(
+            target.name,
+            dir_fd=target.parent_fd,
+            flags=AT_SYMLINK_NOFOLLOW,
+            mask=STATX_BASIC_STATS | STATX_MNT_ID_UNIQUE,
+        )
+        return statmount(unique.mnt_id).root
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT):
+            raise
+    # Before Linux 6.8; only on the rare way where the volume itself is gone.
+    return next((mount.root for mount in read_mountinfo() if mount.mnt_id == found.mnt_id), "")
+
+
+def _unmount(target: Target, found: Statx) -> None:
+    try:
+        umount2(target.by_parent, UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            held = describe(holders_of(found.mnt_id, found.dev))
+            raise VolumeInUse(f"target_path {target.path!r} is busy: {held}; end what holds it, then retry") from error
+        if error.errno != errno.EINVAL:  # not a mount any more: somebody else was quicker
+            raise
+
+
+def _remove_folder(target: Target, found: Statx) -> None:
+    if not stat.S_ISDIR(found.mode):
+        raise TargetOccupied(f"target_path {target.path!r}: wanted a directory, found something else; it is left alone")
+    try:
+        os.rmdir(target.name, dir_fd=target.parent_fd)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+            raise TargetOccupied(
+                f"target_path {target.path!r}: cannot be removed ({error.strerror}); what lies in it is left alone"
+            ) from error
+        raise

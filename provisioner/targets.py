@@ -1,0 +1,90 @@
+"""Paths that an orchestrator names: resolved below allowed roots, with no symlink on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from provisioner.errors import InvalidRequest, TargetNotFound
+from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
+
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path taken apart: its parent, opened, and its last name, which may not exist."""
+
+    path: str
+    parent_fd: int
+    name: str
+
+    def look(self) -> Statx | None:
+        """Examine what stands there, on top of all mounts; None for nothing."""
+        try:
+            return statx(self.name, dir_fd=self.parent_fd, flags=AT_SYMLINK_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+
+    @property
+    def by_parent(self) -> str:
+        """A path for calls that take no descriptor; it cannot be led astray by a rename further up."""
+        return f"/proc/self/fd/{self.parent_fd}/{self.name}"
+
+
+class TargetRoots:
+    """The roots that the settings allow. A root itself may be or lie behind a symlink: it is the administrator's."""
+
+    def __init__(self, roots: list[str]) -> None:
+        """Keep the longest first, so that the nearest root of a path is found."""
+        self._roots = sorted((root.rstrip("/") for root in roots), key=len, reverse=True)
+
+    @contextmanager
+    def open(self, path: str, *, what: str) -> Iterator[Target]:
+        """Resolve `path`; `what` names the field in messages.
+
+        InvalidRequest for a path that is malformed, outside the roots, or leads over a symlink;
+        TargetNotFound where its parent does not exist.
+        """
+        root, rest = self._split(path, what)
+        path = path.rstrip("/")
+        parent, _, name = rest.rpartition("/")
+        parent_fd = self._open_parent(root, parent or ".", path, what)
+        try:
+            yield Target(path, parent_fd, name)
+        finally:
+            os.close(parent_fd)
+
+    def _split(self, path: str, what: str) -> tuple[str, str]:
+        if not path.startswith("/") or "\0" in path:
+            raise InvalidRequest(f"{what}: wanted an absolute path, found {path!r}")
+        path = path.rstrip("/")
+        if any(part in ("", ".", "..") for part in path[1:].split("/")):
+            raise InvalidRequest(f"{what}: wanted a path without empty, '.' and '..' parts, found {path!r}")
+        for root in self._roots:
+            if path.startswith(root + "/"):
+                return root, path[len(root) + 1 :]
+        allowed = ", ".join(root or "/" for root in self._roots)
+        raise InvalidRequest(
+            f"{what}: {path!r} is outside the allowed roots ({allowed}); see targetRoots in the settings"
+        )
+
+    def _open_parent(self, root: str, parent: str, path: str, what: str) -> int:
+        try:
+            root_fd = os.open(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return openat2(parent, os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE, dir_fd=root_fd)
+            finally:
+                os.close(root_fd)
+        except FileNotFoundError as error:
+            raise TargetNotFound(f"{what}: the parent of {path!r} does not exist; the orchestrator makes it") from error
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EXDEV):
+                raise InvalidRequest(
+                    f"{what}: {path!r} does not lead over directories alone: {error.strerror}"
+                ) from error
+            raise
