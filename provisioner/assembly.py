@@ -1,0 +1,48 @@
+"""The domain put together: the one place where its parts are made and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from provisioner.errors import NotReady, PoolUnavailable
+from provisioner.operations import Operations
+from provisioner.pool import Contents
+from provisioner.pools import Pools
+from provisioner.publishing import Publishing
+from provisioner.settings import Settings
+from provisioner.targets import TargetRoots
+from provisioner.usage import Measurer
+from provisioner.volumes import Volumes
+
+
+class Provisioner:
+    """Volumes on the pools of one node: `lock`, `start`, then the services; `stop` at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Join the parts; the disk is not touched yet."""
+        operations = Operations()
+        self._pools = Pools(settings)
+        self.volumes = Volumes(self._pools, operations)
+        self.publishing = Publishing(self._pools, operations, TargetRoots(settings.target_roots))
+        self._measurer = Measurer(self._measurable, settings.measure_interval_seconds)
+
+    def lock(self) -> None:
+        """Become the only process that serves these pools; PoolLocked names the other one."""
+        self._pools.lock()
+
+    def start(self) -> None:
+        """Sweep, read all volumes, and begin the background work; volumes.ready is True afterwards."""
+        self._pools.load()
+        self._measurer.start()
+
+    def stop(self) -> None:
+        """End the background work and let the pools go."""
+        self._measurer.stop()
+        self._pools.close()
+
+    def _measurable(self) -> Iterator[Contents]:
+        """Give the pools that are there, each held while it is measured."""
+        for pool in self._pools.pools:
+            with suppress(PoolUnavailable, NotReady), pool.use() as contents:
+                yield contents
