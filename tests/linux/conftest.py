@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.assembly import Provisioner
+from provisioner.settings import Settings
 from tests.support.filesystems import LOOP_KINDS, Filesystem, loop_filesystem, tmpfs
+from tests.support.provisioned import running, settings_for, unmount_below
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +41,29 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     """Give a tmpfs, for what is the same on every filesystem; all mounts in it end with the test."""
     with tmpfs(tmp_path / "memory") as path:
         yield path
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Settings of one pool; whatever a test leaves mounted is taken away after it."""
+    yield settings_for(tmp_path)
+    unmount_below(tmp_path)
+
+
+@pytest.fixture
+def provisioner(settings: Settings) -> Iterator[Provisioner]:
+    """A provisioner at work on that pool."""
+    with running(settings) as provisioner:
+        yield provisioner
+
+
+@pytest.fixture
+def control(settings: Settings) -> Path:
+    """The pool's own folder."""
+    return Path(settings.pools[0].path) / ".csi-local-path"
+
+
+@pytest.fixture
+def targets(settings: Settings) -> Path:
+    """The folder below which targets may lie."""
+    return Path(settings.target_roots[0])
