@@ -33,8 +33,9 @@ demo: .venv/.synced  ## the whole life of volumes through the real socket, step 
 test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
 	@$(PYTEST) $(TWO_WIDE) $(COV) $(call kinds,$(QUICK))
 
+# The matrix drives two lanes itself, and prints as it goes.
 chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
-	@$(PYTEST) $(call kinds,chaos) # two wide by itself, and prints as it goes
+	@$(PYTEST) $(call kinds,chaos)
 
 bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
 	@$(PYTHON) -m tests.bench $(ARGS)
