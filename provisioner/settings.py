@@ -13,7 +13,7 @@ import msgspec
 
 from provisioner.sizes import parse_quantity, parse_reserve
 
-PoolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+PoolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
 
 
 class SettingsError(ValueError):
@@ -76,10 +76,15 @@ def check(settings: Settings) -> None:
         _check_path(f"{key}.path", pool.path)
         _check_size(f"{key}.reserve", pool.reserve)
         _check_size(f"{key}.defaultSize", pool.default_size)
-        for word, value in (("name", pool.name), ("path", os.path.normpath(pool.path))):
+        for word, value in (("name", pool.name), ("path", _plain(pool.path))):
             if value in seen:
                 raise SettingsError(f"{key}.{word}: {value!r} is also {seen[value]}; each pool needs its own")
             seen[value] = f"{key}.{word}"
+
+
+def _plain(path: str) -> str:
+    """Write a path in its shortest form; normpath alone lets a double slash at the beginning be (POSIX)."""
+    return "/" + os.path.normpath(path).lstrip("/")
 
 
 def _check_path(key: str, path: str) -> None:
