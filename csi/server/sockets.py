@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import socket
 import stat
 import struct
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path less the final zero, unix(7)
-_SCHEME = re.compile(r"unix:(?://)?(?=/)")
 _LOCK_WAIT_S = 5.0
 _CONNECT_WAIT_S = 2.0
 _UCRED = struct.Struct("3i")
@@ -54,7 +52,7 @@ class ClaimedSocket:
 
 def parse_endpoint(endpoint: str) -> Path:
     """Give the path of `unix:///path`, `unix:/path` or `/path`; EndpointError if it is none we can serve."""
-    path = _SCHEME.sub("", endpoint, count=1)
+    path = endpoint.removeprefix("unix://" if endpoint.startswith("unix://") else "unix:")
     if not path.startswith("/") or "\0" in path:
         raise EndpointError(f"endpoint: wanted unix:///path/to/csi.sock, found {endpoint!r}")
     if not path.endswith(".sock") or path.endswith("/.sock"):
