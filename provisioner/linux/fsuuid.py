@@ -11,7 +11,8 @@ _FSUUID2 = struct.Struct("=B16s")  # struct fsuuid2: length, uuid
 _READ = 2
 FS_IOC_GETFSUUID = _READ << 30 | _FSUUID2.size << 16 | 0x15 << 8 | 0  # _IOR(0x15, 0, struct fsuuid2)
 
-# ENOTTY where the filesystem has none or the kernel is older; the rest is how some filesystems say it.
+# ENOTTY where the filesystem has none to give (btrfs, proc) or the kernel is older; the rest is how some
+# filesystems say the same.
 _NONE = {errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OCTAL_DIGITS = 3
+_OCTAL = frozenset(b"01234567")
+_ESCAPE_LENGTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def _text(field: bytes) -> str:
 
 
 def _unescape(part: bytes) -> bytes:
-    digits = part[:_OCTAL_DIGITS]
-    if len(digits) == _OCTAL_DIGITS and digits.isdigit():
-        return bytes([int(digits, 8) & 0xFF]) + part[_OCTAL_DIGITS:]
+    digits, rest = part[:_ESCAPE_LENGTH], part[_ESCAPE_LENGTH:]
+    if len(digits) == _ESCAPE_LENGTH and _OCTAL.issuperset(digits):
+        return bytes([int(digits, 8) & 0xFF]) + rest
     return b"\\" + part

@@ -47,9 +47,7 @@ _STRUCT = struct.Struct("=I4xQIIIH2xQQQ80xIIQ104x")
 _Buffer = ctypes.c_char * _STRUCT.size
 _unpack = _STRUCT.unpack_from
 
-_statx = function(
-    "statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, paths=(1,)
-)
+_statx = function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, paths=(1,))
 
 
 @dataclass(slots=True)  # not frozen: that costs more than the system call
