@@ -12,6 +12,7 @@ from provisioner.errors import InvalidRequest, TargetNotFound
 from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 
+_NAME_MAX = 255  # linux/limits.h
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
@@ -53,6 +54,8 @@ class TargetRoots:
         root, rest = self._split(path, what)
         path = path.rstrip("/")
         parent, _, name = rest.rpartition("/")
+        if len(os.fsencode(name)) > _NAME_MAX:  # those before it are looked up, and refused by the kernel
+            raise InvalidRequest(f"{what}: wanted a last name of at most {_NAME_MAX} bytes, found {path!r}")
         parent_fd = self._open_parent(root, parent or ".", path, what)
         try:
             yield Target(path, parent_fd, name)
