@@ -37,6 +37,8 @@ from provisioner.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from csi.services.domain import Provisioner
+
 POOL_ID = "0123456789abcdef"
 DEFAULT_BYTES = 1 << 30
 NODE_ID = "node-1"
@@ -210,17 +212,13 @@ class FakeProvisioner:
 
 
 @dataclass
-class ServedFakes:
-    """A real server above the fakes, and stubs of its services."""
+class InProcess:
+    """A server in this process, and stubs of its services. `log` gets its lines, from debug on."""
 
-    provisioner: FakeProvisioner
     channel: grpc.Channel
-    socket: Path
     log: list[dict[str, Any]]
 
     def __post_init__(self) -> None:
-        self.volumes = self.provisioner.volumes
-        self.publishing = self.provisioner.publishing
         self.identity = csi_pb2_grpc.IdentityStub(self.channel)
         self.controller = csi_pb2_grpc.ControllerStub(self.channel)
         self.node = csi_pb2_grpc.NodeStub(self.channel)
@@ -230,6 +228,14 @@ class ServedFakes:
         lines = [line for line in self.log if line["event"] == "rpc"]
         self.log.clear()
         return lines
+
+
+@dataclass
+class ServedFakes(InProcess):
+    """A real server above the fakes."""
+
+    volumes: FakeVolumes
+    publishing: FakePublishing
 
 
 class Refusal(NamedTuple):
@@ -252,20 +258,27 @@ def refusal(rpc: Callable[[Any], object], request: object) -> Refusal:
 
 
 @contextmanager
-def served_fakes(*, workers: int = 4, node_id: str = NODE_ID) -> Iterator[ServedFakes]:
-    """Serve fakes on a unix socket; the log, from debug on, is caught as dictionaries."""
+def in_process(provisioner: Provisioner, *, workers: int = 4, node_id: str = NODE_ID) -> Iterator[InProcess]:
+    """Serve a domain, real or fake, on a unix socket."""
     folder = Path(tempfile.mkdtemp(prefix="csi-"))  # sockets need short paths
-    provisioner = FakeProvisioner()
     with captured_log() as log:
         server = build_server(provisioner, node_id, workers=workers)
     server.add_insecure_port(f"unix://{folder}/csi.sock")
     server.start()
     try:
         with grpc.insecure_channel(f"unix://{folder}/csi.sock") as channel:
-            yield ServedFakes(provisioner, channel, folder / "csi.sock", log)
+            yield InProcess(channel, log)
     finally:
         server.stop(grace=None).wait()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def served_fakes(*, workers: int = 4) -> Iterator[ServedFakes]:
+    """Serve fakes on a unix socket."""
+    fakes = FakeProvisioner()
+    with in_process(fakes, workers=workers) as served:
+        yield ServedFakes(served.channel, served.log, fakes.volumes, fakes.publishing)
 
 
 @contextmanager
