@@ -1,0 +1,260 @@
+"""Figures of use: kept, saved, lost without harm, and made by the measurer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from provisioner import usage as usage_module
+from provisioner.pace import Pace
+from provisioner.usage import Measurement, Measurer, Usage
+from tests.support.paces import open_fds
+from tests.support.trees import make_wide
+
+MIB = 1 << 20
+PATIENCE_S = 60
+
+ONE = Measurement(4096, 3, 1700000000.5)
+TWO = Measurement(0, 1, 1700000001.0)
+
+
+@dataclass
+class FakeDisk:
+    """The directories of a pool, opened."""
+
+    path: str
+    control_fd: int = field(init=False)
+    volumes_fd: int = field(init=False)
+    staging_fd: int = field(init=False)
+    trash_fd: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("volumes", "staging", "trash"):
+            Path(self.path, name).mkdir()
+            setattr(self, f"{name}_fd", os.open(f"{self.path}/{name}", os.O_RDONLY))
+        self.control_fd = os.open(self.path, os.O_RDONLY)
+
+    def close(self) -> None:
+        """Close them."""
+        for fd in (self.control_fd, self.volumes_fd, self.staging_fd, self.trash_fd):
+            os.close(fd)
+
+
+@dataclass
+class FakePool:
+    """A pool of folders."""
+
+    disk: FakeDisk
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.usage = Usage(self.disk.control_fd)
+
+    def folders(self) -> list[str]:
+        """Name the volumes."""
+        return list(self.names)
+
+    def volume(self, name: str, size_bytes: int = 0) -> Path:
+        """Make a volume with so much data."""
+        data = Path(self.disk.path, "volumes", name, "data")
+        data.mkdir(parents=True)
+        (data / "content").write_bytes(b"x" * size_bytes)
+        self.names.append(name)
+        return data
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[FakePool]:
+    """Give an empty pool."""
+    disk = FakeDisk(str(tmp_path))
+    yield FakePool(disk)
+    disk.close()
+
+
+def again(pool: FakePool) -> Usage:
+    """Load what was saved, as a new process does."""
+    usage = Usage(pool.disk.control_fd)
+    usage.load()
+    return usage
+
+
+def measurer(*pools: FakePool, during: Callable[[], None] | None = None) -> Measurer:
+    """Give a measurer without pauses."""
+
+    class FakePace(Pace):
+        def step(self) -> None:
+            if during:
+                during()
+            super().step()
+
+    return Measurer(lambda: pools, 3600, FakePace(work_s=float("inf")), clock=lambda: 1700000000.0)
+
+
+def test_nothing_is_known_at_first(pool: FakePool) -> None:
+    usage = again(pool)
+    assert usage.get("pvc-1") is None
+    assert (usage.foreign_bytes, usage.foreign_measured_at) == (None, None)
+
+
+def test_what_is_saved_is_loaded(pool: FakePool) -> None:
+    pool.usage.put("pvc-1", ONE)
+    pool.usage.put("pvc-2", TWO)
+    pool.usage.put_foreign(7, 1700000002.0)
+    pool.usage.save()
+    found = again(pool)
+    assert (found.get("pvc-1"), found.get("pvc-2")) == (ONE, TWO)
+    assert (found.foreign_bytes, found.foreign_measured_at) == (7, 1700000002.0)
+
+
+def test_what_is_forgotten_is_not_known(pool: FakePool) -> None:
+    pool.usage.put("pvc-1", ONE)
+    pool.usage.put("pvc-2", TWO)
+    pool.usage.put("pvc-3", TWO)
+    pool.usage.forget("pvc-1")
+    pool.usage.forget("pvc-1")
+    pool.usage.keep_only(["pvc-3", "pvc-4"])
+    assert [pool.usage.get(f"pvc-{number}") for number in (1, 2, 3, 4)] == [None, None, TWO, None]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"schema": 1}',
+        b'{"schema": 1, "volumes": {"pvc-1": {"used_bytes": -1, "inodes": 1, "measured_at": 1.0}}}',
+        b'{"schema": 1, "volumes": {"pvc-1": {"used_bytes": "1", "inodes": 1, "measured_at": 1.0}}}',
+        b'{"schema": 2, "volumes": {"pvc-1": {"used_bytes": 1, "inodes": 1, "measured_at": 1.0}}}',
+        b'{"schema": 1, "volumes": {}, "unknown": ' + b"[" * 100_000,
+    ],
+)
+def test_a_broken_file_means_that_nothing_is_known(pool: FakePool, content: bytes) -> None:
+    Path(pool.disk.path, "usage.json").write_bytes(content)
+    found = again(pool)
+    assert found.get("pvc-1") is None
+    assert found.foreign_bytes is None
+    found.put("pvc-1", ONE)
+    found.save()
+    assert again(pool).get("pvc-1") == ONE
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+def test_something_else_in_the_place_of_the_file_means_the_same(pool: FakePool, make: Callable[[Path], None]) -> None:
+    make(Path(pool.disk.path, "usage.json"))
+    assert again(pool).get("pvc-1") is None
+
+
+def test_a_file_that_cannot_be_written_is_no_error(pool: FakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And takes no room on the full disk; the old one stays."""
+    pool.usage.put("pvc-1", ONE)
+    pool.usage.save()
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(usage_module.os, "rename", fail)
+        pool.usage.put("pvc-1", TWO)
+        pool.usage.save()
+    assert os.listdir(pool.disk.staging_fd) == []
+    assert again(pool).get("pvc-1") == ONE
+    Path(pool.disk.path, "staging").rmdir()
+    pool.usage.save()
+
+
+def test_all_volumes_are_measured(pool: FakePool) -> None:
+    pool.volume("pvc-1", MIB)
+    make_wide(pool.volume("pvc-2"), 10)
+    measurer(pool).run_once()
+    one, two = pool.usage.get("pvc-1"), pool.usage.get("pvc-2")
+    assert one
+    assert two
+    assert MIB <= one.used_bytes < MIB + 65536
+    assert (one.inodes, two.inodes) == (2, 12)
+    assert one.measured_at == pool.usage.foreign_measured_at == 1700000000.0
+    assert again(pool).get("pvc-1") == one
+
+
+def test_a_volume_that_cannot_be_read_keeps_its_last_figure(pool: FakePool, tmp_path: Path) -> None:
+    pool.volume("pvc-1")
+    pool.names.append("missing")
+    measurer(pool).run_once()
+    assert pool.usage.get("missing") is None
+    found = pool.usage.get("pvc-1")
+    data = Path(pool.disk.path, "volumes", "pvc-1", "data")
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "more").touch()
+    measurer(pool).run_once()
+    assert pool.usage.get("pvc-1") == found
+
+
+def test_a_volume_that_is_deleted_meanwhile_is_forgotten(pool: FakePool) -> None:
+    pool.volume("pvc-1")
+    pool.volume("pvc-2")
+
+    def delete() -> None:
+        if "pvc-1" in pool.names:
+            pool.names.remove("pvc-1")
+            pool.usage.forget("pvc-1")
+
+    measurer(pool, during=delete).run_once()
+    assert pool.usage.get("pvc-1") is None
+    assert pool.usage.get("pvc-2")
+
+
+def test_a_pool_that_fails_does_not_keep_the_others_from_it(pool: FakePool, tmp_path: Path) -> None:
+    dead_path = tmp_path / "dead"
+    dead_path.mkdir()
+    dead = FakePool(FakeDisk(str(dead_path)))
+    dead.disk.close()
+    dead.disk.staging_fd = -1
+    pool.volume("pvc-1")
+    measurer(dead, pool).run_once()
+    assert pool.usage.get("pvc-1")
+    assert dead.usage.foreign_bytes is None
+
+
+def test_the_thread_measures_at_its_start_and_stops_in_the_middle(pool: FakePool) -> None:
+    make_wide(pool.volume("pvc-1"), 100)
+    reached = threading.Event()
+    running = measurer(pool, during=lambda: reached.set() or running._stopping.wait(PATIENCE_S))
+    before = open_fds()
+    running.start()
+    assert reached.wait(PATIENCE_S)
+    running.stop()
+    assert not running._thread.is_alive()
+    assert pool.usage.get("pvc-1") is None
+    assert open_fds() == before
+
+
+def test_it_measures_again_and_survives_what_nobody_expected(pool: FakePool) -> None:
+    """The first time, the pools cannot even be told."""
+    pool.volume("pvc-1")
+    calls: list[int] = []
+    done = threading.Event()
+
+    def pools() -> list[FakePool]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        if len(calls) == 3:
+            done.set()
+        return [pool]
+
+    running = Measurer(pools, 0.001, Pace())
+    running.start()
+    try:
+        assert done.wait(PATIENCE_S)
+    finally:
+        running.stop()
+    assert pool.usage.get("pvc-1")
