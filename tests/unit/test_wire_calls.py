@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from csi.wire.calls import CallContext
@@ -24,17 +26,21 @@ class FakeContext:
         return self.active
 
 
+def context(seconds: float, *, active: bool) -> Any:
+    return FakeContext(seconds, active=active)
+
+
 def test_a_caller_that_waits_is_served() -> None:
-    CallContext(FakeContext(3.0, active=True)).check()  # type: ignore[arg-type]
+    CallContext(context(3.0, active=True)).check()
 
 
 def test_a_caller_that_left_is_not() -> None:
     with pytest.raises(Cancelled):
-        CallContext(FakeContext(3.0, active=False)).check()  # type: ignore[arg-type]
+        CallContext(context(3.0, active=False)).check()
 
 
 @pytest.mark.parametrize("active", [True, False])
 def test_a_passed_deadline_is_told_from_a_caller_that_left(*, active: bool) -> None:
     """The call may end a moment before or after its deadline."""
     with pytest.raises(DeadlineExceeded):
-        CallContext(FakeContext(0.0, active=active)).check()  # type: ignore[arg-type]
+        CallContext(context(0.0, active=active)).check()
