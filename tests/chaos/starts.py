@@ -1,0 +1,140 @@
+"""What the provisioner does by itself: start, sweep, make an empty directory a pool, erase."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from provisioner.errors import PoolUnavailable, Unavailable, VolumeInUse, VolumeQuarantined
+from provisioner.faults import disk_faults
+from provisioner.pace import Pace
+from provisioner.trash import Trash
+from tests.chaos.operations import SUBJECT_BYTES, Base, sizes
+from tests.chaos.world import World, fill
+from tests.support.provisioned import PATIENT, at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from provisioner.assembly import Provisioner
+    from tests.chaos.scenario import Operation
+
+
+class _Starting:
+    """The start of a provisioner; done again, what could not be served is looked at once more."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._provisioner: Provisioner | None = None
+
+    def __call__(self) -> str:
+        if self._provisioner is None:
+            self._provisioner = self._world.start()
+        else:
+            self._provisioner._pools._look_again(self._provisioner._pools.pools[0])
+        reason = self._provisioner._pools.pools[0].problem()
+        if reason:
+            raise PoolUnavailable(reason)
+        return self._provisioner._pools.pools[0].pool_id
+
+    def agree(self) -> None:
+        """What was published cannot be deleted, whatever the start could not see."""
+        assert self._provisioner is not None
+        for name in os.listdir(self._world.control / "volumes"):
+            with pytest.raises((VolumeInUse, VolumeQuarantined)):
+                self._provisioner.volumes.delete(f"{self._world.pool_id}.{name}", PATIENT)
+
+
+class Sweep(Base):
+    """The start after a crash that left a bit of everything."""
+
+    def prepare(self, place: Path) -> Operation:
+        """Leave half a volume, half a record, a deleted volume, half of one, and a hint of a mount that is gone."""
+        world = World(place)
+        with world.running() as provisioner:
+            volume_id = world.make(provisioner, "sibling")
+            world.make(provisioner, "subject", SUBJECT_BYTES)
+            provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
+        (world.control / "staging/half.0123abcd/data").mkdir(parents=True)
+        (world.control / "staging/subject.0123abcd").write_text('{"schema": 1')
+        os.rename(world.control / "volumes/subject", world.control / "trash/subject.20200101T000000Z-0")
+        (world.control / "trash/other.20200101T000000Z-0/data/deep").mkdir(parents=True)
+        (world.control / f"published/subject@{'0' * 32}.json").write_text('{"target_path":"/x","access_mode":7}')
+        return _Starting(world)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Be started: it is done."""
+        del provisioner
+        return world.pool_id
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """The deleted stay deleted, the sibling stays, whether that start ended or not."""
+        del done
+        assert sizes(provisioner) == {}
+        world.assert_published()
+
+
+class Init(Sweep):
+    """The first start, on an empty directory that `init: if-empty` makes a pool."""
+
+    commit = r"^renameat2.*\"pool.json\""
+
+    def prepare(self, place: Path) -> Operation:
+        """Begin with an empty directory."""
+        return _Starting(World(place))
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """A pool that works."""
+        del done
+        if not os.listdir(world.control / "volumes"):
+            volume_id = world.make(provisioner, "sibling")
+            provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
+
+
+class _Erasing:
+    def __init__(self, world: World) -> None:
+        fd = os.open(world.control / "trash", os.O_RDONLY | os.O_DIRECTORY)
+        self._trash = Trash(fd, lambda _entry: None, Pace(work_s=3600))
+
+    def __call__(self) -> str:
+        with disk_faults("erase"):
+            self._trash.erase_all()
+        if self._trash.obstacles:
+            raise Unavailable(f"not erased: {self._trash.obstacles}")
+        return "erased"
+
+    def agree(self) -> None:
+        assert self._trash.entries() == []
+
+
+class Erase(Base):
+    """The erasing of deleted volumes, which the provisioner does in a thread of its own."""
+
+    def prepare(self, place: Path) -> Operation:
+        """Leave a deleted volume with directories, and let nobody erase it."""
+        world = World(place)
+        with world.running() as provisioner:
+            volume_id = world.make(provisioner, "sibling")
+            provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
+            world.make(provisioner, "subject", SUBJECT_BYTES)
+        os.rename(world.control / "volumes/subject", world.control / "trash/subject.20200101T000000Z-0")
+        fill(world.control / "trash/subject.20200101T000000Z-0/data/deep", "nested")
+        return _Erasing(world)
+
+    def look(self, world: World) -> None:
+        """What is still there is whole enough to tell how much room it holds: the record goes last."""
+        for entry in (world.control / "trash").iterdir():
+            assert (entry / "volume.json").exists() or os.listdir(entry) == [], os.listdir(entry)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Have it erased: `assert_swept` waited for it."""
+        del world, provisioner
+        return "erased"
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """The sibling stays."""
+        del done
+        assert sizes(provisioner) == {}
+        world.assert_published()
