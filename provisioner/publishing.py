@@ -51,7 +51,11 @@ class Publishing:
 
     def stage(self, volume_id: str, staging_target_path: str, capability: Capability) -> None:
         """Find everything as it should be; a directory needs no staging (spec, NodeStageVolume)."""
-        with self._pools.holding(identify(volume_id).pool_id) as contents, self._operations.claim(volume_id):
+        with (
+            self._pools.holding(identify(volume_id).pool_id) as contents,
+            self._operations.claim(volume_id),
+            disk_faults(f"volume {volume_id}: stage"),
+        ):
             record = require(contents, volume_id)
             _check_usable(record, capability, contents.disk.fs_type)
             with self._roots.open(staging_target_path, what="staging_target_path"):
@@ -59,7 +63,7 @@ class Publishing:
 
     def unstage(self, volume_id: str, staging_target_path: str) -> None:
         """Undo nothing; the orchestrator made the directory and takes it away."""
-        with self._operations.claim(volume_id):
+        with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unstage"):
             self._check_path(staging_target_path, "staging_target_path")
 
     def _check_path(self, path: str, what: str) -> None:
@@ -121,7 +125,7 @@ class Publishing:
     def unpublish(self, volume_id: str, target_path: str, call: Call) -> None:
         """Take a volume away from a target, even where pool, record or volume is gone (spec, NodeUnpublishVolume)."""
         parsed = parse_volume_id(volume_id)
-        with self._operations.claim(volume_id), ExitStack() as stack:
+        with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unpublish"), ExitStack() as stack:
             target = self._target_of(stack, target_path)
             if target is None:
                 self._forget(volume_id, target_path)
@@ -174,7 +178,10 @@ class Publishing:
 
     def expand(self, volume_id: str, volume_path: str, wanted: CapacityRange) -> int:
         """Give the size; a directory has grown when its record has (spec, NodeExpandVolume)."""
-        with self._pools.holding(identify(volume_id).pool_id) as contents:
+        with (
+            self._pools.holding(identify(volume_id).pool_id) as contents,
+            disk_faults(f"volume {volume_id}: expand"),
+        ):
             record = require(contents, volume_id)
             self._check_exists(volume_path)
             if not is_large_enough(record, wanted):
