@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,11 @@ import click
 from csi.cli.child import Child, ChildFailedError
 from csi.cli.demo_steps import StoryError
 from csi.cli.demo_story import Place, Story, mounts_below
+from csi.cli.interrupts import Interrupts
 from csi.cli.options import fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
 
 @click.command()
@@ -40,16 +39,11 @@ def demo(path: Path | None) -> None:
         fail("the demo mounts volumes, which needs root: run it with sudo")
     if path is not None and not path.is_dir():
         fail(f"--path: wanted a directory, found none at {path}")
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    with _rooms(path) as rooms:
+    with _rooms(path, Interrupts()) as rooms:
         _tell(rooms)
     if rooms.left:
         fail(f"something is left in {rooms.place.root}: {rooms.left}")
     click.echo("\nNothing is mounted, and nothing is left.")
-
-
-def _as_interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @dataclass
@@ -62,19 +56,34 @@ class _Rooms:
     left: str = ""
 
 
+class _KnownChild(Child):
+    """A server that no signal can start without our knowing of it."""
+
+    def __init__(self, run: Path, interrupts: Interrupts) -> None:
+        super().__init__(run / "config.yaml", run / "csi.sock", run / "serve.log")
+        self._interrupts = interrupts
+
+    def launch(self) -> None:
+        self._interrupts.hold()
+        try:
+            super().launch()
+        finally:
+            self._interrupts.let_go()
+
+
 @contextmanager
-def _rooms(path: Path | None) -> Iterator[_Rooms]:
+def _rooms(path: Path | None, interrupts: Interrupts) -> Iterator[_Rooms]:
     """Make a folder for volumes and one for the server, and remove both whatever happens."""
+    interrupts.hold()
     place = Place(Path(tempfile.mkdtemp(prefix="csi-local-path-demo-", dir=path)))
     run = Path(tempfile.mkdtemp(prefix="csi-local-path-run-"))  # a socket's path must be short
-    config = run / "config.yaml"
-    config.write_text(json.dumps(place.config()))
-    rooms = _Rooms(place, Child(config, run / "csi.sock", run / "serve.log"), run)
+    (run / "config.yaml").write_text(json.dumps(place.config()))
+    rooms = _Rooms(place, _KnownChild(run, interrupts), run)
     try:
+        interrupts.let_go()
         yield rooms
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # an impatient second one would leave mounts behind
+        interrupts.hold()  # an impatient second one would leave mounts behind
         _clean_up(rooms)
 
 

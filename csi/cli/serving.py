@@ -86,6 +86,9 @@ def run(options: Options) -> int:
         return _refused(error, EXIT_FAILED)
     except StopAskedError:
         log.info("stopped before anything was served")
+    except Exception:
+        log.exception("the server failed")
+        return EXIT_FAILED
     return EXIT_OK
 
 
