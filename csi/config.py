@@ -80,7 +80,7 @@ def _read(path: Path) -> str:
 class _StrictLoader(_SafeLoader):
     """Refuses a key that stands twice, where YAML would silently take the last, and keys that are no text."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's
         first: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag not in _TEXT_TAGS:
