@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+# Each of the many processes that tests start would else compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test chaos bench stubs lint format coverage clean debian sanity
 
 PYTHON := .venv/bin/python
