@@ -135,6 +135,7 @@ class Pool:
         """Know the settings; `attach` and `load` bring the disk."""
         self.settings = settings
         self.reason = "its disk was not looked at"
+        self.expected_id = ""
         self._contents: Contents | None = None
         self._loaded = False
         self._users = 0
@@ -147,12 +148,21 @@ class Pool:
 
     @property
     def pool_id(self) -> str:
-        """Id of the disk that was last seen; '' where none was."""
-        return self._contents.disk.pool_id if self._contents else ""
+        """Id of the disk that is attached; '' where none is."""
+        contents = self._contents
+        return contents.disk.pool_id if contents else ""
 
     def attach(self, disk: Disk) -> None:
-        """Take over a locked disk."""
-        self._contents, self._loaded, self.reason = Contents(self.settings, disk), False, ""
+        """Take over a locked disk, and from now on expect no other; one that fails at once is let go."""
+        try:
+            contents = Contents(self.settings, disk)
+        except OSError as error:
+            disk.close()
+            self.reason = f"its disk cannot be used: {error.strerror}"
+            return
+        self.expected_id = disk.pool_id
+        with self._guard:
+            self._contents, self._loaded, self.reason = contents, False, ""
 
     def load(self, mounts: list[MountInfo]) -> None:
         """Read the attached disk and start its eraser."""
@@ -191,6 +201,22 @@ class Pool:
         finally:
             with self._guard:
                 self._users -= 1
+
+    def stop_erasing(self) -> None:
+        """End the eraser of a disk that a call does not let go: its thread would keep the process alive."""
+        contents = self._contents
+        if contents:
+            contents.trash.stop()
+
+    def is_away(self) -> bool:
+        """Tell whether the disk is not there; one that is still being read is."""
+        try:
+            with self.use():
+                return False
+        except NotReady:
+            return False
+        except PoolUnavailable:
+            return True
 
     def problem(self) -> str:
         """Say why the pool cannot be used, or '' where it can."""

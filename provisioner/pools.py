@@ -17,6 +17,7 @@ from provisioner.settings import Settings
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 2.0
+_STOP_S = 10.0
 
 
 class Pools:
@@ -28,19 +29,20 @@ class Pools:
         self.ready = False
         self._lock_wait_s = settings.lock_wait_seconds
         self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="pools")
+        # Nobody can end a thread that waits for a dead disk: the process must be able to end without it.
+        self._watcher = threading.Thread(target=self._watch, name="pools", daemon=True)
 
     def lock(self) -> None:
         """Find and lock every pool that is there; PoolLocked where another process serves one."""
         disks: dict[Pool, Disk] = {}
         try:
             for pool in self.pools:
-                disk = self._open(pool)
+                disk = self._open(pool, may_init=True)
                 if disk:
                     disks[pool] = disk
             self._refuse_twins(disks)
-            for disk in disks.values():
-                disk.lock(self._lock_wait_s)
+            for pool in list(disks):
+                self._lock(pool, disks)
         except BaseException:
             for disk in disks.values():
                 disk.close()
@@ -48,14 +50,20 @@ class Pools:
         for pool, disk in disks.items():
             pool.attach(disk)
 
-    def _open(self, pool: Pool) -> Disk | None:
+    def _open(self, pool: Pool, *, may_init: bool) -> Disk | None:
         try:
-            return Disk(pool.settings)
+            return Disk(pool.settings, readonly=not may_init)
         except PoolUnavailable as error:
-            if pool.reason != str(error):
-                log.warning("pool unavailable", pool=pool.settings.name, reason=str(error))
-            pool.reason = str(error)
+            _note(pool, str(error))
             return None
+
+    def _lock(self, pool: Pool, disks: dict[Pool, Disk]) -> None:
+        """Lock one disk; one that cannot hold a lock is left out, and the others are served."""
+        try:
+            disks[pool].lock(self._lock_wait_s)
+        except PoolUnavailable as error:
+            _note(pool, str(error))
+            disks.pop(pool).close()
 
     def _refuse_twins(self, disks: dict[Pool, Disk]) -> None:
         """Leave out every disk whose id is found twice: one is a copy, and nobody can tell which."""
@@ -66,8 +74,7 @@ class Pools:
             if len(twins) > 1:
                 paths = " and ".join(pool.settings.path for pool in twins)
                 for pool in twins:
-                    pool.reason = f"pool id {pool_id} was found at {paths}; one is a copy: keep the right one only"
-                    log.error("pool unavailable", pool=pool.settings.name, reason=pool.reason)
+                    _note(pool, f"pool id {pool_id} was found at {paths}; one is a copy: keep the right one only")
                     disks.pop(pool).close()
 
     def load(self) -> None:
@@ -82,38 +89,56 @@ class Pools:
         """Stop looking, and let all disks go."""
         self._stopping.set()
         if self._watcher.is_alive():
-            self._watcher.join()
+            self._watcher.join(_STOP_S)
         for pool in self.pools:
-            pool.detach("the driver is stopping")
+            if not pool.detach("the driver is stopping"):
+                pool.stop_erasing()
 
     def _watch(self) -> None:
         while not self._stopping.wait(_LOOK_AGAIN_S):
             for pool in self.pools:
-                self._look_again(pool)
+                try:
+                    self._look_again(pool)
+                except Exception as error:  # noqa: BLE001  the other pools, and the next look, must not suffer
+                    _note(pool, f"it cannot be looked at: {error}")
 
     def _look_again(self, pool: Pool) -> None:
         """Bring back a pool whose disk came late, went away, or came anew."""
         problem = pool.problem()
         if not problem:
             return
-        disk = self._open(pool)
+        # Only what is mounted is a disk: an empty directory may be where one will be mounted in a moment.
+        disk = self._open(pool, may_init=pool.settings.require_mount and not pool.expected_id)
         if disk is None:
             return
-        if not pool.detach(problem):
-            disk.close()
-            return
         try:
-            twin = next((other for other in self.pools if other.pool_id == disk.pool_id), None)
-            if twin:
-                raise PoolUnavailable(f"pool id {disk.pool_id} is also at {twin.settings.path}; one is a copy")
+            self._check_wanted(pool, disk)
+            if pool.known and not pool.detach(problem):
+                disk.close()  # a call is using the old one
+                return
             disk.lock(0)
         except (PoolLocked, PoolUnavailable) as error:
-            pool.reason = str(error)
+            _note(pool, str(error))
             disk.close()
             return
         pool.attach(disk)
         pool.load(list(read_mountinfo()))
-        log.info("pool available", pool=pool.settings.name, pool_id=disk.pool_id)
+        if not pool.problem():
+            log.info("pool available", pool=pool.settings.name, pool_id=disk.pool_id)
+
+    def _check_wanted(self, pool: Pool, disk: Disk) -> None:
+        """Raise PoolUnavailable for another pool's disk, and for one whose id another pool has as well."""
+        if pool.expected_id not in ("", disk.pool_id):
+            raise PoolUnavailable(
+                f"pool {disk.path}: wanted the disk of pool {pool.expected_id}, found that of {disk.pool_id}; "
+                "mount the right one, or restart the driver to serve this one"
+            )
+        twin = next((other for other in self.pools if other is not pool and _id_at(other) == disk.pool_id), None)
+        if twin:
+            raise PoolUnavailable(
+                f"pool id {disk.pool_id} was found at {pool.settings.path} and {twin.settings.path}; one is a copy: "
+                "keep the right one only"
+            )
 
     def named(self, name: str) -> Pool:
         """Give the pool of that name, the first one where the name is ''."""
@@ -154,10 +179,29 @@ class Pools:
 
     def is_gone(self, pool_id: str) -> bool:
         """Tell whether a pool is away and an administrator said that it never comes back."""
-        if any(pool.pool_id == pool_id and not pool.problem() for pool in self.pools):
+        if any(_id_at(pool) == pool_id and not (pool.known and pool.is_away()) for pool in self.pools):
             return False
         for pool in self.pools:
             with suppress(PoolUnavailable, NotReady), pool.use() as contents:
                 if contents.disk.is_retired(pool_id):
                     return True
         return False
+
+
+def _note(pool: Pool, reason: str) -> None:
+    """Remember why a pool cannot be used; it is logged once."""
+    if pool.reason != reason:
+        log.error("pool unavailable", pool=pool.settings.name, reason=reason)
+    pool.reason = reason
+
+
+def _id_at(pool: Pool) -> str:
+    """Give the id of a pool's disk, of one that is refused too; '' where there is none."""
+    if pool.pool_id:
+        return pool.pool_id
+    try:
+        disk = Disk(pool.settings, readonly=True)
+    except PoolUnavailable:
+        return ""
+    disk.close()
+    return disk.pool_id
