@@ -89,12 +89,12 @@ class Disk:
             self.identity: PoolIdentity = read_identity(self.control_fd, self.path)
             for folder in FOLDERS:
                 self._fds[folder] = os.open(folder, _DIRECTORY, dir_fd=self.control_fd)
+            self._place = _place(statx("", dir_fd=self.control_fd, flags=AT_EMPTY_PATH))
+            self.fs_type = _fs_type(self._place[2])
         except OSError as error:
             raise PoolUnavailable(f"pool {self.path}: {error.filename}: {error.strerror}") from error
         finally:
             os.close(root_fd)
-        self._place = _place(statx("", dir_fd=self.control_fd, flags=AT_EMPTY_PATH))
-        self.fs_type = _fs_type(self._place[2])
 
     def _open_control(self, root_fd: int, *, may_init: bool) -> int:
         if may_init and _is_blank(root_fd):
@@ -210,6 +210,7 @@ class Disk:
 
     def close(self) -> None:
         """Let the descriptors and the lock go."""
+        self.control_fd = -1  # the number may soon be another file's
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -267,8 +268,8 @@ def _open_lock(control_fd: int, path: str) -> int:
 def _write_owner(fd: int) -> None:
     content = msgspec.json.encode(Owner(socket.gethostname(), os.getpid(), now()))
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, content, 0)
+        os.pwrite(fd, content, 0)  # first, for on a full disk an emptied file could not be written again
+        os.ftruncate(fd, len(content))
     except OSError:
         return  # who it is, is a courtesy; the lock itself holds
 
