@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from datetime import UTC, datetime
 
@@ -74,7 +75,7 @@ def init_pool(path: str) -> PoolIdentity:
     except OSError as error:
         raise PoolUnavailable(f"pool {path}: wanted a directory, found: {error.strerror}") from error
     try:
-        return _init(root_fd)
+        return _init(root_fd, path)
     except FileExistsError:
         raise AlreadyInitialised(f"pool {path}: it is one already; nothing was changed") from None
     except OSError as error:
@@ -83,14 +84,16 @@ def init_pool(path: str) -> PoolIdentity:
         os.close(root_fd)
 
 
-def _init(root_fd: int) -> PoolIdentity:
+def _init(root_fd: int, path: str) -> PoolIdentity:
     _make_folder(root_fd, CONTROL)
     control_fd = os.open(CONTROL, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root_fd)
     try:
+        fcntl.flock(control_fd, fcntl.LOCK_EX)  # two at once would write one draft
         if _exists(control_fd, _FILE):
             raise FileExistsError(_FILE)
         for folder in FOLDERS:
             _make_folder(control_fd, folder)
+            _check_empty(control_fd, folder, path)
         identity = PoolIdentity(
             schema=SCHEMA,
             pool_id=new_pool_id(),
@@ -120,6 +123,19 @@ def _make_folder(dir_fd: int, name: str) -> None:
         os.mkdir(name, 0o700, dir_fd=dir_fd)
     except FileExistsError:
         return
+
+
+def _check_empty(control_fd: int, folder: str, path: str) -> None:
+    """Raise PoolUnavailable where something lies in a folder: a pool that had an identity, and lost it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=control_fd)
+    try:
+        if os.listdir(fd):
+            raise PoolUnavailable(
+                f"pool {path}: {CONTROL}/{_FILE} is missing, but {CONTROL}/{folder} is not empty: a new identity would "
+                f"orphan its volumes; restore {_FILE} (its pool_id is the first part of each volume_id)"
+            )
+    finally:
+        os.close(fd)
 
 
 def _exists(dir_fd: int, name: str) -> bool:
