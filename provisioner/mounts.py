@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from provisioner.capabilities import MountAttributes, expected, seen
 from provisioner.errors import TargetOccupied, VolumeInUse
@@ -109,14 +110,41 @@ def ensure_absent(target: Target, folder: str, source_fd: int | None) -> None:
     filesystem tells whose it is. TargetOccupied for what is not ours, which is left alone; VolumeInUse
     names who holds it. Never lazy, never recursive.
     """
-    found = target.look()
+    found = _look(target)
     while found is not None and found.mount_root:
         if not _is_ours(target, found, folder, source_fd):
             raise TargetOccupied(f"target_path {target.path!r}: something else is mounted there; it is left alone")
         _unmount(target, found)
-        found = target.look()
+        found = _look(target)
     if found is not None:
         _remove_folder(target, found)
+
+
+def _look(target: Target) -> Statx | None:
+    """Examine what stands at a target, also where the filesystem mounted there is dead: XFS then answers EIO."""
+    try:
+        return target.look()
+    except OSError:
+        mount = _dead_mount(target)
+        if mount is None:
+            raise
+        return mount
+
+
+def _dead_mount(target: Target) -> Statx | None:
+    """Tell the mount on top of a target without a question to its filesystem; None where there is none."""
+    fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
+            mnt_id = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
+    finally:
+        os.close(fd)
+    if mnt_id == statx("", dir_fd=target.parent_fd, flags=AT_EMPTY_PATH).mnt_id:
+        return None
+    dev = next((mount.dev for mount in read_mountinfo() if mount.mnt_id == mnt_id), 0)
+    return Statx(
+        stat.S_IFDIR, 0, dev, 0, 0, 0, 0, 0, mnt_id, mount_root=True, immutable=False, append_only=False, mask=0
+    )
 
 
 def _is_ours(target: Target, found: Statx, folder: str, source_fd: int | None) -> bool:
@@ -127,7 +155,7 @@ def _is_ours(target: Target, found: Statx, folder: str, source_fd: int | None) -
 
 def _root_of(target: Target, found: Statx) -> str:
     """Give the root of the topmost mount at a target within its filesystem."""
-    try:
+    with suppress(OSError):
         unique = statx(
             target.name,
             dir_fd=target.parent_fd,
@@ -135,10 +163,7 @@ def _root_of(target: Target, found: Statx) -> str:
             mask=STATX_BASIC_STATS | STATX_MNT_ID_UNIQUE,
         )
         return statmount(unique.mnt_id).root
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT):
-            raise
-    # Before Linux 6.8; only on the rare way where the volume itself is gone.
+    # Before Linux 6.8, or on a dead filesystem; only on the rare way where the volume itself is gone.
     return next((mount.root for mount in read_mountinfo() if mount.mnt_id == found.mnt_id), "")
 
 
@@ -149,8 +174,14 @@ def _unmount(target: Target, found: Statx) -> None:
         if error.errno == errno.EBUSY:
             held = describe(holders_of(found.mnt_id, found.dev))
             raise VolumeInUse(f"target_path {target.path!r} is busy: {held}; end what holds it, then retry") from error
-        if error.errno != errno.EINVAL:  # not a mount any more: somebody else was quicker
+        # EINVAL: not a mount any more, somebody else was quicker; or one that this process may not unmount.
+        if error.errno != errno.EINVAL or _stands(target, found):
             raise
+
+
+def _stands(target: Target, found: Statx) -> bool:
+    again = _look(target)
+    return again is not None and again.mnt_id == found.mnt_id
 
 
 def _remove_folder(target: Target, found: Statx) -> None:

@@ -8,6 +8,7 @@ after a restart: the publication is then taken for what the retry says.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -70,10 +71,20 @@ class Publications:
     def is_at(self, folder: str, target_path: str) -> bool:
         """Tell whether the volume is what is mounted at a path, by the inode of its root."""
         try:
-            found = statx(target_path, flags=AT_SYMLINK_NOFOLLOW)
-            data = statx(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+            return self._is_at(folder, target_path)
         except OSError:
             return False
+
+    def _may_be_at(self, folder: str, target_path: str) -> bool:
+        """Tell the same before something is taken away: what cannot be looked at (EIO) may well be there."""
+        try:
+            return self._is_at(folder, target_path)
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+
+    def _is_at(self, folder: str, target_path: str) -> bool:
+        found = statx(target_path, flags=AT_SYMLINK_NOFOLLOW)
+        data = statx(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
         return found.mount_root and (found.dev, found.ino) == (data.dev, data.ino)
 
     def mode_at(self, folder: str, target_path: str) -> AccessMode | None:
@@ -90,7 +101,7 @@ class Publications:
         """Targets at which the volume is mounted now; forgets those that somebody else unmounted."""
         with self._guard:
             known = list(self._targets.get(folder, ()))
-        living = [path for path in known if self.is_at(folder, path)]
+        living = [path for path in known if self._may_be_at(folder, path)]
         for path in set(known).difference(living):
             self.remove(folder, path)
         return living
