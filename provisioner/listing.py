@@ -33,10 +33,11 @@ def page(pools: list[Pool], max_entries: int, starting_token: str) -> tuple[list
     size = min(max_entries, MAX_PAGE) if max_entries else MAX_PAGE
     found: list[Record] = []
     for pool in pools:
-        if pool.known is None or (after and pool.pool_id < after.pool_id):
+        known, pool_id = pool.known, pool.pool_id
+        if known is None or (after and pool_id < after.pool_id):
             continue
-        folder = after.folder if after and pool.pool_id == after.pool_id else ""
-        found += pool.known.after(folder, size + 1 - len(found))
+        folder = after.folder if after and pool_id == after.pool_id else ""
+        found += known.after(folder, size + 1 - len(found))
         if len(found) > size:
             return found[:size], AFTER + found[size - 1].volume_id
     return found, ""

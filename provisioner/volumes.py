@@ -88,7 +88,8 @@ class Volumes:
     def _refuse_elsewhere(self, contents: Contents, folder: str, name: str) -> None:
         """Refuse a name that another pool of this node has: the class's 'pool' was changed."""
         for other in self._pools.pools:
-            if other.known and other.known is not contents and other.known.find(folder):
+            known = other.known
+            if known and known is not contents and known.find(folder):
                 raise VolumeConflict(
                     f"volume {name!r} exists in pool {other.settings.name!r}, "
                     f"wanted it in {contents.settings.name!r}; delete it there first"
@@ -256,7 +257,7 @@ class Volumes:
             contents.ledger.discard(entry, record.capacity_bytes)
             contents.usage.forget(folder)
             disk.settle("trash", "volumes")
-            contents.trash.wake()
+            contents.trash.wake(entry)
 
 
 def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> None:
@@ -290,8 +291,7 @@ def _undo(contents: Contents, entry: str) -> None:
     try:
         found = os.stat(entry, dir_fd=contents.disk.staging_fd, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
-            contents.trash.take(contents.disk.staging_fd, entry)
-            contents.trash.wake()
+            contents.trash.wake(contents.trash.take(contents.disk.staging_fd, entry))
     except OSError:
         return
 
