@@ -46,9 +46,10 @@ class Ledger:
         with self._guard:
             left = promisable(self._settings, space, self._promised, self._trash_bytes, foreign)
             if size_bytes > left:
+                why = f"of {space.size_bytes}; promised {self._promised}, in the trash {self._trash_bytes}"
                 raise OutOfCapacity(
                     f"{what}: wanted {size_bytes} bytes, pool {self._settings.name!r} can promise {left} "
-                    f"(of {space.size_bytes}; promised {self._promised}, in the trash {self._trash_bytes})"
+                    f"({'its disk is read-only' if space.readonly else why})"
                 )
             self._promised += size_bytes
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping
 
-from provisioner.errors import PoolUnavailable
+from provisioner.erasing import shown
+from provisioner.errors import NotReady, PoolUnavailable
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
 from provisioner.listing import AFTER, parse_token
 from provisioner.model import (
@@ -109,10 +110,15 @@ def of_pools(pools: Pools) -> list[StorageProblem]:
 
 def _of_pool(pool: Pool) -> list[StorageProblem]:
     name = pool.settings.name
-    problem = pool.problem()
-    if problem or pool.known is None:
-        return [StorageProblem(StorageStatus.UNREACHABLE, "PoolUnavailable", problem)]
-    known, found = pool.known, []
+    try:
+        with pool.use() as contents:
+            return _of_contents(contents, name)
+    except (PoolUnavailable, NotReady, OSError) as error:
+        return [StorageProblem(StorageStatus.UNREACHABLE, "PoolUnavailable", str(error))]
+
+
+def _of_contents(known: Contents, name: str) -> list[StorageProblem]:
+    found = []
     if known.disk.space().readonly:
         found.append(StorageProblem(StorageStatus.DEGRADED, "ReadOnly", f"pool {name!r} is mounted read-only"))
     if known.quarantined:
@@ -125,4 +131,4 @@ def _of_pool(pool: Pool) -> list[StorageProblem]:
 
 
 def _some(names: Mapping[str, object]) -> str:
-    return ", ".join(sorted(names)[:5]) + (" and more" if len(names) > 5 else "")  # noqa: PLR2004 - a sentence's worth
+    return ", ".join(map(shown, sorted(names)[:5])) + (" and more" if len(names) > 5 else "")  # noqa: PLR2004 - a sentence's worth

@@ -7,7 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     schema: int
     volume_id: str
     name: str
-    capacity_bytes: int
+    capacity_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]  # CSI's are int64
     backend: Literal["directory"]
     enforce: Literal["besteffort"]
     mode: str
@@ -63,7 +63,7 @@ def decode(content: bytes) -> Record:
         if schema > SCHEMA:
             raise ValueError(f"schema {schema} is newer than {SCHEMA}, the newest this version knows")
         return msgspec.json.decode(content, type=Record)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 

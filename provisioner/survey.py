@@ -72,7 +72,11 @@ def _survey(settings: PoolSettings) -> PoolReport:
 def _read(settings: PoolSettings, disk: Disk) -> PoolReport:
     usage = Usage(disk.control_fd)
     usage.load()
-    volumes = [_volume(item, usage, disk.pool_id) for item in records.scan(disk.volumes_fd, disk.pool_id)]
+    volumes = [
+        _volume(item, usage, disk.pool_id)
+        for item in records.scan(disk.volumes_fd, disk.pool_id)
+        if isinstance(item, Record) or _is_there(item.folder, disk.volumes_fd)
+    ]
     trash = [_trashed(entry, disk) for entry in os.listdir(disk.trash_fd)]
     promised, held = (sum(volume.capacity_bytes for volume in found) for found in (volumes, trash))
     space, served, owner = disk.space(), _is_locked(disk), read_owner(disk.control_fd)
@@ -99,6 +103,15 @@ def _volume(item: Record | Broken, usage: Usage, pool_id: str) -> VolumeReport:
     if isinstance(item, Broken):
         return _nameless(f"{pool_id}.{item.folder}", "quarantined", item.reason)
     return _report(item, "ok", usage.get(item.folder))
+
+
+def _is_there(folder: str, volumes_fd: int) -> bool:
+    """Tell a broken volume from one that was deleted while we read."""
+    try:
+        os.stat(folder, dir_fd=volumes_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _trashed(entry: str, disk: Disk) -> VolumeReport:
