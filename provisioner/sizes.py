@@ -18,7 +18,8 @@ def parse_quantity(text: str) -> int:
     if match is None:
         raise ValueError(f"wanted a size such as '10Gi', '500M' or '1024', found {text!r}")
     whole, part, unit = match.groups(default="")
-    return int(whole + part) * _UNITS[unit] // 10 ** len(part)  # in whole numbers: a float is bytes off from 2.2Pi on
+    size: int = int(whole + part) * _UNITS[unit] // 10 ** len(part)  # a float would be bytes off from 2.2Pi on
+    return size
 
 
 def parse_reserve(text: str, whole_bytes: int) -> int:
