@@ -76,7 +76,7 @@ def _site(options: argparse.Namespace, extent: Extent) -> Iterator[OwnSite | Pee
             return
         isolate_mounts()
         with loop_filesystem("ext4", tmp, DISK_BYTES, mkfs_options=WRITTEN_AT_ONCE) as disk:
-            yield OwnSite(disk.path, tmp, extent.callers)
+            yield OwnSite(disk.path, extent.callers)
 
 
 def _run(name: str, measure: Callable[[Any, Extent], list[Row]], site: object, extent: Extent) -> list[Row]:

@@ -42,13 +42,16 @@ class PeerSite:
 
 
 class OwnSite:
-    """Servers of our own, each with one pool on the filesystem at `disk`; their files lie in `tmp`."""
+    """Servers of our own, each with one pool on the filesystem at `disk`.
+
+    Targets and the server's files lie there too: what else writes to the machine's own filesystem then
+    shows in no figure.
+    """
 
     own = True
 
-    def __init__(self, disk: Path, tmp: Path, callers: int) -> None:
+    def __init__(self, disk: Path, callers: int) -> None:
         self._disk = disk
-        self._tmp = tmp
         self._callers = callers
         self._targets: dict[str, Target] = {}
 
@@ -62,20 +65,19 @@ class OwnSite:
     @contextmanager
     def prepared(self, name: str) -> Iterator[tuple[Served, Target]]:
         """Have a server that is not started yet."""
-        tmp, pool = self._tmp / name, self._disk / name
-        for folder in (tmp, pool):
-            folder.mkdir(exist_ok=True)
+        tmp = self._disk / name
+        tmp.mkdir(exist_ok=True)
         # Promises are not what is measured: without it 10,000 volumes would need a large disk.
-        config = one_pool(tmp, path=str(pool), overcommit=1000)
+        config = one_pool(tmp, overcommit=1000)
         try:
             with served(config, tmp, start=False) as server:
-                yield server, self._target(name, server, pool)
+                yield server, self._target(server)
         finally:
             unmount_all(tmp)
 
-    def _target(self, name: str, server: Served, pool: Path) -> Target:
-        trash = pool / ".csi-local-path" / "trash"
-        target = Target(server.endpoint, self._tmp / name / "work", self._callers, trash)
-        known = self._targets.setdefault(name, target)
+    def _target(self, server: Served) -> Target:
+        trash = server.tmp / "pool" / ".csi-local-path" / "trash"
+        target = Target(server.endpoint, server.tmp / "work", self._callers, trash)
+        known = self._targets.setdefault(server.tmp.name, target)
         known.endpoint = server.endpoint
         return known
