@@ -76,7 +76,7 @@ def _rooms(path: Path | None, interrupts: Interrupts) -> Iterator[_Rooms]:
     """Make a folder for volumes and one for the server, and remove both whatever happens."""
     interrupts.hold()
     place = Place(Path(tempfile.mkdtemp(prefix="csi-local-path-demo-", dir=path)))
-    run = Path(tempfile.mkdtemp(prefix="csi-local-path-run-"))  # a socket's path must be short
+    run = Path(tempfile.mkdtemp(prefix="csi-run-"))  # a socket's path must be short
     (run / "config.yaml").write_text(json.dumps(place.config()))
     rooms = _Rooms(place, _KnownChild(run, interrupts), run)
     try:
