@@ -33,7 +33,7 @@ demo: .venv/.synced  ## the whole life of volumes through the real socket, step 
 	@.venv/bin/csi-local-path demo
 
 test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
-	@$(PYTEST) $(TWO_WIDE) $(COV) $(call kinds,$(QUICK))
+	@$(PYTEST) $(COV) $(TWO_WIDE) $(call kinds,$(QUICK))
 
 # The matrix drives two lanes itself, and prints as it goes.
 chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
