@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import msgspec
 
+from provisioner.directories import open_directory
 from provisioner.errors import NotDurable, PoolUnavailable, Unavailable
 from provisioner.identity import (
     CONTROL,
     FOLDERS,
     AlreadyInitialised,
     PoolIdentity,
-    init_pool,
+    init_at,
     now,
     read_identity,
 )
@@ -88,7 +89,7 @@ class Disk:
             self.control_fd = self._open_control(root_fd, may_init=may_init)
             self.identity: PoolIdentity = read_identity(self.control_fd, self.path)
             for folder in FOLDERS:
-                self._fds[folder] = os.open(folder, _DIRECTORY, dir_fd=self.control_fd)
+                self._fds[folder] = open_directory(folder, self.control_fd)  # renames need them on one mount
             self._place = _place(statx("", dir_fd=self.control_fd, flags=AT_EMPTY_PATH))
             self.fs_type = _fs_type(self._place[2])
         except OSError as error:
@@ -99,7 +100,7 @@ class Disk:
     def _open_control(self, root_fd: int, *, may_init: bool) -> int:
         if may_init and _is_blank(root_fd):
             with suppress(AlreadyInitialised):  # somebody else did it in the same moment
-                init_pool(self.path)
+                init_at(root_fd, self.path)
         try:
             fd = os.open(CONTROL, _DIRECTORY, dir_fd=root_fd)
         except FileNotFoundError as error:

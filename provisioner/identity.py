@@ -75,13 +75,19 @@ def init_pool(path: str) -> PoolIdentity:
     except OSError as error:
         raise PoolUnavailable(f"pool {path}: wanted a directory, found: {error.strerror}") from error
     try:
+        return init_at(root_fd, path)
+    finally:
+        os.close(root_fd)
+
+
+def init_at(root_fd: int, path: str) -> PoolIdentity:
+    """Do the same to an opened directory, whatever is mounted over its path meanwhile."""
+    try:
         return _init(root_fd, path)
     except FileExistsError:
         raise AlreadyInitialised(f"pool {path}: it is one already; nothing was changed") from None
     except OSError as error:
         raise PoolUnavailable(f"pool {path}: cannot be initialised: {error.strerror}") from error
-    finally:
-        os.close(root_fd)
 
 
 def _init(root_fd: int, path: str) -> PoolIdentity:
@@ -100,8 +106,8 @@ def _init(root_fd: int, path: str) -> PoolIdentity:
             filesystem_uuid=filesystem_uuid(control_fd),
             created_at=now(),
         )
+        os.fsync(root_fd)  # before the identity, which says that all of it is there
         _write_identity(control_fd, identity)
-        os.fsync(root_fd)
         return identity
     finally:
         os.close(control_fd)

@@ -59,10 +59,10 @@ class Contents:
     def _sweep(self) -> None:
         """Send what was being built to the trash, and count what lies there.
 
-        A delete may have been cut short before its sync: nothing may be erased that a power cut could
-        still bring back.
+        An earlier process may have been cut short before a sync: nothing may be erased that a power cut
+        could still bring back, nor a retry be told OK for what one could still take away.
         """
-        self.disk.settle("trash", "volumes")
+        self.disk.settle("control", "trash", "volumes")
         for name in os.listdir(self.disk.staging_fd):
             try:
                 self.trash.take(self.disk.staging_fd, name)
