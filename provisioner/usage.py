@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from provisioner.directories import opened
-from provisioner.pace import Pace, Stopped
+from provisioner.errors import PoolUnavailable
+from provisioner.pace import Pace, Paced, Stopped
 from provisioner.walking import measure
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,8 @@ _MOST_BYTES = 256 << 20  # of the file; a record takes about a hundred
 
 # A thread that waits for a dead disk cannot be ended; whoever stops it has other things to do.
 _STOP_S = 10.0
+
+_STEPS_A_LOOK = 1000
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -151,6 +154,9 @@ class MeasuredDisk(Protocol):
     def path(self) -> str:
         """Where the pool is, for the log."""
 
+    def check(self) -> None:
+        """Raise PoolUnavailable where it is not in its place any more."""
+
     @property
     def volumes_fd(self) -> int:
         """The volumes, each a folder with a directory `data`."""
@@ -177,6 +183,22 @@ class MeasuredPool(Protocol):
 
     def folders(self) -> Iterable[str]:
         """Name its volumes."""
+
+
+class _WhileThere:
+    """A pace that ends the walk over a disk that went: whoever takes it back waits until nobody uses the old one."""
+
+    def __init__(self, pace: Paced, disk: MeasuredDisk) -> None:
+        self._pace = pace
+        self._disk = disk
+        self._steps = 0
+
+    def step(self) -> None:
+        """Step; PoolUnavailable where the disk is not there any more."""
+        if self._steps % _STEPS_A_LOOK == 0:
+            self._disk.check()
+        self._steps += 1
+        self._pace.step()
 
 
 class Measurer:
@@ -214,7 +236,7 @@ class Measurer:
             self._pace.begin()
             try:
                 self._measure(pool)
-            except OSError as error:
+            except (OSError, PoolUnavailable) as error:
                 log.warning("pool not measured", pool=pool.disk.path, error=str(error))
 
     def _run(self) -> None:
@@ -233,20 +255,20 @@ class Measurer:
         So are our own records and directories, for no promise covers them. The trash comes last, since it
         is what shrinks fastest meanwhile.
         """
-        disk, usage = pool.disk, pool.usage
-        ours = sum(self._measure_volume(disk.volumes_fd, folder, usage) for folder in pool.folders())
+        disk, usage, pace = pool.disk, pool.usage, _WhileThere(self._pace, pool.disk)
+        ours = sum(self._measure_volume(disk.volumes_fd, folder, usage, pace) for folder in pool.folders())
         usage.keep_only(pool.folders())
-        ours += sum(measure(dir_fd, self._pace)[0] for dir_fd in (disk.staging_fd, disk.trash_fd))
+        ours += sum(measure(dir_fd, pace)[0] for dir_fd in (disk.staging_fd, disk.trash_fd))
         space = os.fstatvfs(disk.volumes_fd)
         used = (space.f_blocks - space.f_bfree) * space.f_frsize
         usage.put_foreign(max(0, used - ours), self._clock())
         usage.save()
 
-    def _measure_volume(self, volumes_fd: int, folder: str, usage: Usage) -> int:
+    def _measure_volume(self, volumes_fd: int, folder: str, usage: Usage, pace: Paced) -> int:
         """Measure a volume and give its bytes; the last figure where it cannot be read, 0 where there is none."""
         try:
             with opened(f"{folder}/{_DATA}", volumes_fd) as fd:
-                used_bytes, inodes = measure(fd, self._pace)
+                used_bytes, inodes = measure(fd, pace)
         except OSError:
             last = usage.get(folder)
             return last.used_bytes if last else 0

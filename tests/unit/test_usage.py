@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from provisioner import usage as usage_module
+from provisioner.errors import PoolUnavailable
 from provisioner.pace import Pace
 from provisioner.usage import Measurement, Measurer, Usage
 from tests.support.paces import open_fds
@@ -33,12 +34,18 @@ class FakeDisk:
     volumes_fd: int = field(init=False)
     staging_fd: int = field(init=False)
     trash_fd: int = field(init=False)
+    gone: bool = False
 
     def __post_init__(self) -> None:
         for name in ("volumes", "staging", "trash"):
             Path(self.path, name).mkdir()
             setattr(self, f"{name}_fd", os.open(f"{self.path}/{name}", os.O_RDONLY))
         self.control_fd = os.open(self.path, os.O_RDONLY)
+
+    def check(self) -> None:
+        """Say that it is gone, where it is."""
+        if self.gone:
+            raise PoolUnavailable(f"pool {self.path}: gone")
 
     def close(self) -> None:
         """Close them."""
@@ -222,6 +229,29 @@ def test_a_pool_that_fails_does_not_keep_the_others_from_it(pool: FakePool, tmp_
     measurer(dead, pool).run_once()
     assert pool.usage.get("pvc-1")
     assert dead.usage.foreign_bytes is None
+
+
+def test_a_walk_over_a_disk_that_goes_is_ended(pool: FakePool, tmp_path: Path) -> None:
+    """Its pool can only be had back when nobody uses what is left of it."""
+    gone_path = tmp_path / "gone"
+    gone_path.mkdir()
+    gone = FakePool(FakeDisk(str(gone_path)))
+    make_wide(gone.volume("pvc-1"), 5000)
+    pool.volume("pvc-1")
+    steps: list[None] = []
+
+    def go() -> None:
+        gone.disk.gone = True
+        steps.append(None)
+
+    before = open_fds()
+    measurer(gone, pool, during=go).run_once()
+    assert open_fds() == before
+    assert len(steps) < 3000
+    assert gone.usage.get("pvc-1") is None
+    assert gone.usage.foreign_bytes is None
+    assert pool.usage.get("pvc-1")
+    gone.disk.close()
 
 
 def test_the_thread_measures_at_its_start_and_stops_in_the_middle(pool: FakePool) -> None:
