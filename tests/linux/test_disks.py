@@ -162,6 +162,18 @@ def test_an_empty_directory_that_appears_is_not_taken_for_a_disk(settings: Setti
         until(lambda: is_reachable(provisioner.volumes))
 
 
+@pytest.mark.parametrize("name", ["volumes", "staging", "trash"])
+def test_a_pool_whose_folders_lie_on_several_disks_is_refused(
+    settings: Settings, pool: Path, memory: Path, name: str
+) -> None:
+    """Volumes are committed and deleted by renames, which lead to no other mount."""
+    init_pool(str(pool))
+    bind(memory, pool / CONTROL / name)
+    with running(settings) as provisioner, pytest.raises(PoolUnavailable, match=f"{name}: Invalid cross-device link"):
+        provisioner.volumes.create(wanted("vol"), PATIENT)
+    assert os.listdir(memory) == []
+
+
 # -- going and coming while it is served ------------------------------------------------------------
 
 

@@ -236,6 +236,21 @@ def test_unpublish_works_when_the_pool_is_gone(settings: Settings, targets: Path
     assert not target.exists()
 
 
+def test_a_volume_whose_target_cannot_be_looked_at_is_not_deleted(
+    provisioner: Provisioner, volume: Volume, targets: Path
+) -> None:
+    (targets / "pod").mkdir()
+    provisioner.publishing.publish(at(volume.volume_id, targets / "pod" / "t"), PATIENT)
+    (targets / "pod").rename(targets / "moved")
+    (targets / "pod").symlink_to("pod")
+    with pytest.raises(VolumeInUse, match="pod/t"):
+        provisioner.volumes.delete(volume.volume_id, PATIENT)
+    (targets / "pod").unlink()
+    (targets / "moved").rename(targets / "pod")
+    provisioner.publishing.unpublish(volume.volume_id, str(targets / "pod" / "t"), PATIENT)
+    provisioner.volumes.delete(volume.volume_id, PATIENT)
+
+
 def test_unpublish_removes_no_file(provisioner: Provisioner, volume: Volume, targets: Path) -> None:
     (targets / "full").mkdir()
     (targets / "full" / "file").write_text("mine")
