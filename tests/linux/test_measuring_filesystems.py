@@ -82,6 +82,9 @@ class Disk:
     staging_fd: int
     trash_fd: int
 
+    def check(self) -> None:
+        """Be there."""
+
 
 @dataclass
 class Pool:
