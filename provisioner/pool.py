@@ -188,15 +188,17 @@ class Pool:
     @contextmanager
     def use(self) -> Iterator[Contents]:
         """Hold the pool's contents for a call; PoolUnavailable where the disk is not there."""
+        known = self._contents
+        if known:
+            known.disk.check()  # before it is counted: calls that fail must not keep the disk from being let go
         with self._guard:
             contents = self._contents
             if contents is None:
                 raise PoolUnavailable(f"pool {self.settings.name!r} is unavailable: {self.reason}")
-            if not self._loaded:
+            if contents is not known or not self._loaded:
                 raise NotReady(f"pool {self.settings.name!r} is still being read; retry in a moment")
             self._users += 1
         try:
-            contents.disk.check()
             yield contents
         finally:
             with self._guard:

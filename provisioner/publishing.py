@@ -120,6 +120,7 @@ class Publishing:
             contents.publications.remove(folder, target.path)
             if made:
                 _remove(target)
+            contents.disk.check()  # of a mount that went meanwhile the kernel only says EINVAL
             raise
 
     def unpublish(self, volume_id: str, target_path: str, call: Call) -> None:
