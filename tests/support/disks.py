@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from provisioner.assembly import Provisioner
 from provisioner.linux.mount import MNT_DETACH, MS_BIND, MS_RDONLY, MS_REMOUNT, UMOUNT_NOFOLLOW, mount, umount2
 from provisioner.model import StorageStatus
+from provisioner.pool import Pool
 from provisioner.settings import Settings
 from provisioner.volumes import Volumes
 
@@ -100,3 +102,26 @@ def with_pool(settings: Settings, **keys: Any) -> Settings:
 def is_reachable(volumes: Volumes) -> bool:
     """Tell whether every pool can be used."""
     return all(problem.status is not StorageStatus.UNREACHABLE for problem in volumes.storage_health())
+
+
+def two_pools(settings: Settings, tmp_path: Path, **keys: Any) -> Settings:
+    """Add a pool named 'second' at tmp_path/second."""
+    (tmp_path / "second").mkdir(exist_ok=True)
+    second = with_pool(settings, name="second", path=str(tmp_path / "second"), **keys).pools[0]
+    both = with_pool(settings)
+    both.pools.append(second)
+    return both
+
+
+def watched(provisioner: Provisioner) -> Callable[[], bool]:
+    """Give what becomes true when the watcher has gone over all pools several times more."""
+    finder = provisioner._pools
+    looks: list[Pool] = []
+    look_again = finder._look_again
+
+    def counted(pool: Pool) -> None:
+        look_again(pool)
+        looks.append(pool)
+
+    finder._look_again = counted  # type: ignore[method-assign]  # nothing else tells what its thread did
+    return lambda: len(looks) >= 4 * len(finder.pools)
