@@ -225,8 +225,8 @@ class Measurer:
 
     def stop(self) -> None:
         """End at the next step."""
-        self._stopping.set()
         self._pace.stop()
+        self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
 

@@ -75,8 +75,8 @@ def bench(folder: Path) -> Iterator[Bench]:
 
 
 def test_volumes_are_erased_behind_our_back(bench: Bench) -> None:
-    for name, fill in (("deep", lambda data: make_deep(data, 300)), ("wide", lambda data: make_wide(data, 300))):
-        fill(bench.volume(name))
+    make_deep(bench.volume("deep"), 300)
+    make_wide(bench.volume("wide"), 300)
     bench.wait_for(bench.delete("deep"), bench.delete("wide"))
     assert os.listdir(bench.path) == []
     assert bench.trash.obstacles == {}

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,12 +25,16 @@ from tests.support.trees import directory_fd, make_deep, make_wide
 PATIENCE_S = 60
 
 
+def do_nothing() -> None:
+    """Be what happens between two steps."""
+
+
 class FakePace(Pace):
     """Never rests; calls `during` before each step."""
 
     def __init__(self) -> None:
         super().__init__(work_s=float("inf"))
-        self.during = lambda: None
+        self.during: Callable[[], object] = do_nothing
         self.begun = 0
 
     def begin(self) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import usage as usage_module
 from provisioner.errors import PoolUnavailable
 from provisioner.pace import Pace
 from provisioner.usage import Measurement, Measurer, Usage
@@ -169,7 +168,7 @@ def test_a_file_that_cannot_be_written_is_no_error(pool: FakePool, monkeypatch: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(usage_module.os, "rename", fail)
+        patch.setattr(os, "rename", fail)
         pool.usage.put("pvc-1", TWO)
         pool.usage.save()
     assert os.listdir(pool.disk.staging_fd) == []
@@ -257,7 +256,12 @@ def test_a_walk_over_a_disk_that_goes_is_ended(pool: FakePool, tmp_path: Path) -
 def test_the_thread_measures_at_its_start_and_stops_in_the_middle(pool: FakePool) -> None:
     make_wide(pool.volume("pvc-1"), 100)
     reached = threading.Event()
-    running = measurer(pool, during=lambda: reached.set() or running._stopping.wait(PATIENCE_S))
+
+    def wait() -> None:
+        reached.set()
+        running._stopping.wait(PATIENCE_S)
+
+    running = measurer(pool, during=wait)
     before = open_fds()
     running.start()
     assert reached.wait(PATIENCE_S)
