@@ -19,6 +19,7 @@ import msgspec
 
 from provisioner.directories import open_directory
 from provisioner.errors import NotDurable, PoolUnavailable, Unavailable
+from provisioner.faults import FULL
 from provisioner.identity import (
     CONTROL,
     FOLDERS,
@@ -34,6 +35,7 @@ from provisioner.settings import PoolSettings
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = "lock"
+_PROBE = "probe"
 _LOCK_POLL_S = 0.1
 
 
@@ -67,6 +69,7 @@ class Disk:
     def __init__(self, settings: PoolSettings, *, readonly: bool = False) -> None:
         """Open the pool; PoolUnavailable says why that cannot be. readonly: never give it an identity."""
         self.path = settings.path
+        self.illness = ""  # why the last call failed that the disk let down; `probe` ends it
         self._fds: dict[str, int] = {}
         self._failed_syncs: dict[str, object] = {}
         try:
@@ -191,6 +194,24 @@ class Disk:
             if before is not None and self._failed_syncs.get(folder) is before:
                 self._failed_syncs.pop(folder, None)
 
+    def probe(self) -> None:
+        """See whether an ill disk can be written to again; a full one is not ill.
+
+        No figure tells: statvfs(3) of an ext4 that gave its journal up is as it was before.
+        """
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(_PROBE, dir_fd=self.staging_fd)
+            os.rmdir(_PROBE, dir_fd=self.staging_fd)
+            os.fsync(self.staging_fd)
+            self.settle()
+        except OSError as error:
+            self.illness = "" if error.errno in FULL else f"pool {self.path}: cannot be written to: {error.strerror}"
+        except NotDurable as error:
+            self.illness = str(error)
+        else:
+            self.illness = ""
+
     def _fsync(self, folder: str) -> None:
         if folder in self._fds:
             os.fsync(self._fds[folder])
@@ -258,7 +279,7 @@ def _open_lock(control_fd: int, path: str) -> int:
     try:
         return os.open(_LOCK, os.O_RDWR | os.O_CREAT | flags, 0o600, dir_fd=control_fd)
     except OSError as error:
-        if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in {errno.EROFS, *FULL}:
             raise PoolUnavailable(f"pool {path}: cannot be locked: {error.strerror}") from error
     try:  # a full or read-only disk: the file of an earlier owner serves as well
         return os.open(_LOCK, os.O_RDONLY | flags, dir_fd=control_fd)

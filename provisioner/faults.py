@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from provisioner.errors import OutOfCapacity, PoolUnavailable
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, errno.ESTALE, errno.ENOTCONN}
 # Nothing is wrong with the request or the disk: the process or the kernel is short of something.
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN}
@@ -23,7 +23,7 @@ def disk_faults(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OutOfCapacity(f"{what}: the disk is full: {error.strerror}; free some space or grow it") from error
         if error.errno in _GONE:
             raise PoolUnavailable(f"{what}: the disk does not answer as it should: {error.strerror}") from error

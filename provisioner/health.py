@@ -121,6 +121,8 @@ def _of_contents(known: Contents, name: str) -> list[StorageProblem]:
     found = []
     if known.disk.space().readonly:
         found.append(StorageProblem(StorageStatus.DEGRADED, "ReadOnly", f"pool {name!r} is mounted read-only"))
+    elif known.disk.illness:
+        found.append(StorageProblem(StorageStatus.DEGRADED, "WritesFail", known.disk.illness))
     if known.quarantined:
         message = f"pool {name!r}: {len(known.quarantined)} volumes have broken records: {_some(known.quarantined)}"
         found.append(StorageProblem(StorageStatus.DEGRADED, "VolumesQuarantined", message))

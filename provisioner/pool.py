@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 import structlog
@@ -200,6 +200,9 @@ class Pool:
             self._users += 1
         try:
             yield contents
+        except (PoolUnavailable, NotDurable) as error:
+            contents.disk.illness = str(error)
+            raise
         finally:
             with self._guard:
                 self._users -= 1
@@ -219,6 +222,12 @@ class Pool:
             return False
         except PoolUnavailable:
             return True
+
+    def examine(self) -> None:
+        """See whether a disk that let a call down is well again."""
+        with suppress(PoolUnavailable, NotReady), self.use() as contents:
+            if contents.disk.illness:
+                contents.disk.probe()
 
     def problem(self) -> str:
         """Say why the pool cannot be used, or '' where it can."""

@@ -106,6 +106,7 @@ class Pools:
         """Bring back a pool whose disk came late, went away, or came anew."""
         problem = pool.problem()
         if not problem:
+            pool.examine()
             return
         # Only what is mounted is a disk: an empty directory may be where one will be mounted in a moment.
         disk = self._open(pool, may_init=pool.settings.require_mount and not pool.expected_id)

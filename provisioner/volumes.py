@@ -170,14 +170,14 @@ class Volumes:
         return Page([_volume(record) for record in found], token)
 
     def capacity(self, given: dict[str, str], asked: tuple[Capability, ...]) -> AvailableCapacity:
-        """Say what one more volume of a class may have; nothing where its pool is away."""
+        """Say what one more volume of a class may have; nothing where its pool is away or cannot be written to."""
         pool = self._pools.named(parameters.parse(given).pool)
         self._pools.check_ready()
         try:
             with pool.use() as contents, disk_faults(f"pool {pool.settings.name!r}: capacity"):
                 for capability in asked:
                     capabilities.check(capability, contents.disk.fs_type)
-                left = contents.ledger.promisable()
+                left = 0 if contents.disk.illness else contents.ledger.promisable()
         except (PoolUnavailable, InvalidRequest):
             left = 0
         return AvailableCapacity(available_bytes=left, maximum_volume_bytes=left)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from provisioner import pools
 from provisioner.assembly import Provisioner
+from provisioner.disk import Disk
 from provisioner.errors import (
     NotDurable,
     OutOfCapacity,
@@ -18,12 +21,17 @@ from provisioner.errors import (
 )
 from provisioner.identity import CONTROL, init_pool
 from provisioner.linux.mount import MS_BIND, mount
-from provisioner.model import CapacityRange
+from provisioner.model import CapacityRange, StorageStatus
 from provisioner.settings import Settings
-from tests.support.disks import full, pull, readonly, two_pools, until, with_pool
+from tests.support.disks import full, pull, readonly, two_pools, until, watched, with_pool
 from tests.support.filesystems import LOOP_KINDS, loop_filesystem, tmpfs
 from tests.support.powercut import power_disk
 from tests.support.provisioned import MIB, PATIENT, at, running, settings_for, wanted
+
+
+@pytest.fixture(autouse=True)
+def _watch_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "_LOOK_AGAIN_S", 0.05)
 
 
 @pytest.fixture
@@ -132,8 +140,32 @@ def test_a_dead_disk(tmp_path: Path, settings: Settings, targets: Path, kind: st
             volumes.expand(idle.volume_id, CapacityRange(2 * MIB), None, PATIENT)
         assert [volume.name for volume in volumes.list(0, "").volumes] == ["idle", "used"]
         for _ in range(2):
+            assert volumes.capacity({}, ()).available_bytes == 0
+            assert [problem.reason for problem in volumes.storage_health()] in (["PoolUnavailable"], ["WritesFail"])
+            until(watched(provisioner))
+        for _ in range(2):
             provisioner.publishing.unpublish(used.volume_id, str(targets / "t"), PATIENT)
             assert os.listdir(targets) == []
+
+
+def test_a_disk_that_was_ill_is_well_again(provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    volumes = provisioner.volumes
+
+    def fail(_: Disk, folder: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Disk, "_fsync", fail)
+        with pytest.raises(NotDurable):
+            volumes.create(wanted("vol"), PATIENT)
+        until(watched(provisioner))
+        assert volumes.capacity({}, ()).available_bytes == 0
+        (problem,) = volumes.storage_health()
+        assert (problem.status, problem.reason) == (StorageStatus.DEGRADED, "WritesFail")
+        assert "volumes cannot be synced: Input/output error" in problem.message
+    until(lambda: volumes.storage_health() == [])
+    assert volumes.capacity({}, ()).available_bytes > 0
+    assert volumes.create(wanted("vol"), PATIENT).name == "vol"
 
 
 @pytest.mark.parametrize("kind", ["xfs"])
