@@ -12,7 +12,6 @@ from provisioner.errors import TargetOccupied, VolumeInUse
 from provisioner.holders import describe, holders_of
 from provisioner.linux.mount import (
     MOVE_MOUNT_F_EMPTY_PATH,
-    MOVE_MOUNT_T_EMPTY_PATH,
     MS_PRIVATE,
     OPEN_TREE_CLONE,
     UMOUNT_NOFOLLOW,
@@ -78,29 +77,20 @@ def bind(source_fd: int, target: Target, wanted: MountAttributes) -> None:
     between leaves nothing (open_tree(2), mount_setattr(2), move_mount(2)). What is mounted inside the
     volume stays behind.
     """
-    target_fd = os.open(target.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    tree_fd = open_tree("", dir_fd=source_fd, flags=OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
     try:
-        tree_fd = open_tree("", dir_fd=source_fd, flags=OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
-        try:
-            mount_setattr(
-                tree_fd,
-                "",
-                flags=AT_EMPTY_PATH,
-                attr_set=wanted.attr_set,
-                attr_clr=wanted.attr_clr,
-                propagation=MS_PRIVATE,  # the clone would else be a peer of the pool's own mount
-            )
-            move_mount(
-                "",
-                "",
-                from_dir_fd=tree_fd,
-                to_dir_fd=target_fd,
-                flags=MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
-            )
-        finally:
-            os.close(tree_fd)
+        mount_setattr(
+            tree_fd,
+            "",
+            flags=AT_EMPTY_PATH,
+            attr_set=wanted.attr_set,
+            attr_clr=wanted.attr_clr,
+            propagation=MS_PRIVATE,  # the clone would else be a peer of the pool's own mount
+        )
+        # Without MOVE_MOUNT_T_SYMLINKS a last name that became a symlink is refused.
+        move_mount("", target.name, from_dir_fd=tree_fd, to_dir_fd=target.parent_fd, flags=MOVE_MOUNT_F_EMPTY_PATH)
     finally:
-        os.close(target_fd)
+        os.close(tree_fd)
 
 
 def ensure_absent(target: Target, folder: str, source_fd: int | None) -> None:

@@ -30,7 +30,7 @@ from provisioner.model import (
     Usage,
     VolumeHealth,
 )
-from provisioner.names import identify, parse_volume_id
+from provisioner.names import VolumeId, identify, parse_volume_id
 from provisioner.operations import Operations
 from provisioner.pool import Contents, require
 from provisioner.pools import Pools
@@ -127,14 +127,22 @@ class Publishing:
         """Take a volume away from a target, even where pool, record or volume is gone (spec, NodeUnpublishVolume)."""
         parsed = parse_volume_id(volume_id)
         with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unpublish"), ExitStack() as stack:
+            contents = self._contents_of(stack, parsed)
             target = self._target_of(stack, target_path)
-            if target is None:
-                self._forget(volume_id, target_path)
-                return
-            call.check()
-            source_fd = self._source_of(stack, volume_id)
-            mounts.ensure_absent(target, parsed.folder if parsed else "", source_fd)
-            self._forget(volume_id, target_path)
+            if target is not None:
+                call.check()
+                source_fd = self._source_of(stack, contents, parsed)
+                mounts.ensure_absent(target, parsed.folder if parsed else "", source_fd)
+            if contents and parsed:  # else the next start drops hints without a mount
+                contents.publications.remove(parsed.folder, target_path.rstrip("/"))
+
+    def _contents_of(self, stack: ExitStack, parsed: VolumeId | None) -> Contents | None:
+        if parsed is None:
+            return None
+        try:
+            return stack.enter_context(self._pools.holding(parsed.pool_id))
+        except Unavailable:
+            return None
 
     def _target_of(self, stack: ExitStack, target_path: str) -> Target | None:
         try:
@@ -142,28 +150,16 @@ class Publishing:
         except TargetNotFound:
             return None
 
-    def _source_of(self, stack: ExitStack, volume_id: str) -> int | None:
+    def _source_of(self, stack: ExitStack, contents: Contents | None, parsed: VolumeId | None) -> int | None:
         """Open the volume's directory where pool and volume are there; the mount's root must tell else."""
-        parsed = parse_volume_id(volume_id)
-        if parsed is None:
+        if contents is None or parsed is None:
             return None
         try:
-            contents = stack.enter_context(self._pools.holding(parsed.pool_id))
             source_fd = self._backend.open_source(contents.disk.volumes_fd, parsed.folder)
-        except (Unavailable, OSError):
+        except OSError:
             return None
         stack.callback(os.close, source_fd)
         return source_fd
-
-    def _forget(self, volume_id: str, target_path: str) -> None:
-        parsed = parse_volume_id(volume_id)
-        if parsed is None:
-            return
-        try:
-            with self._pools.holding(parsed.pool_id) as contents:
-                contents.publications.remove(parsed.folder, target_path.rstrip("/"))
-        except Unavailable:
-            return  # the next start drops hints without a mount
 
     def statistics(self, volume_id: str, volume_path: str) -> Statistics:
         """Give the figures of a publication; what is used is as old as the last measurement."""
