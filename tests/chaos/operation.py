@@ -41,7 +41,7 @@ def end_mark() -> None:
 
 def tell(**facts: Any) -> None:
     """Write one line to the other end; straight to the descriptor, for a kill may come any moment."""
-    os.write(sys.__stdout__.fileno(), json.dumps(facts).encode() + b"\n")  # type: ignore[union-attr]
+    os.write(sys.__stdout__.fileno(), json.dumps(facts).encode() + b"\n")  # type: ignore[union-attr]  # None only without a console
 
 
 def _perform(scenario: Scenario, request: dict[str, Any]) -> None:
