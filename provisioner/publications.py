@@ -48,7 +48,7 @@ class Publications:
         hints = self._read_hints()
         for mount in mounts:
             folder = folder_of(mount.root)
-            if folder and self.is_at(folder, mount.mount_point):
+            if folder and self._may_be_at(folder, mount.mount_point):  # else a volume in use could be deleted
                 hint = hints.pop(_file(folder, mount.mount_point), None)
                 mode = AccessMode(hint.access_mode) if hint else None
                 self._targets.setdefault(folder, {})[mount.mount_point] = mode
