@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provisioner.errors import OutOfCapacity, PoolUnavailable
+from provisioner.errors import OutOfCapacity, PoolUnavailable, VolumeInUse
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN, errno.ESTALE, errno.ENOTCONN}
@@ -27,6 +27,8 @@ def disk_faults(what: str) -> Iterator[None]:
             raise OutOfCapacity(f"{what}: the disk is full: {error.strerror}; free some space or grow it") from error
         if error.errno in _GONE:
             raise PoolUnavailable(f"{what}: the disk does not answer as it should: {error.strerror}") from error
+        if error.errno == errno.EBUSY:
+            raise VolumeInUse(f"{what}: something is mounted on it ({error.strerror}); unmount that first") from error
         if error.errno in _SHORT:
             raise PoolUnavailable(f"{what}: {error.strerror}; retry") from error
         raise

@@ -138,8 +138,11 @@ def _dead_mount(target: Target) -> Statx | None:
 
 
 def _is_ours(target: Target, found: Statx, folder: str, source_fd: int | None) -> bool:
-    if source_fd is not None and is_same(found, source_fd):
-        return True
+    if source_fd is not None:
+        if is_same(found, source_fd):
+            return True
+        if found.dev != statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH).dev:  # another pool's, of the same name
+            return False
     return folder != "" and folder_of(_root_of(target, found)) == folder
 
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from provisioner.errors import OutOfCapacity, PoolUnavailable, ProvisionerError, VolumeConflict
+from provisioner.errors import OutOfCapacity, PoolUnavailable, ProvisionerError, VolumeConflict, VolumeInUse
 from provisioner.faults import disk_faults
 
 FULL = ("ENOSPC", "EDQUOT")
@@ -23,7 +23,9 @@ def translated(number: int) -> BaseException:
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [(name, OutOfCapacity) for name in FULL] + [(name, PoolUnavailable) for name in GONE + SHORT],
+    [(name, OutOfCapacity) for name in FULL]
+    + [(name, PoolUnavailable) for name in GONE + SHORT]
+    + [("EBUSY", VolumeInUse)],
 )
 def test_an_ill_disk_is_told_in_a_sentence(name: str, family: type[ProvisionerError]) -> None:
     number = getattr(errno, name)
@@ -34,7 +36,7 @@ def test_an_ill_disk_is_told_in_a_sentence(name: str, family: type[ProvisionerEr
     assert isinstance(error.__cause__, OSError)
 
 
-@pytest.mark.parametrize("name", sorted(set(errno.errorcode.values()) - {*FULL, *GONE, *SHORT}))
+@pytest.mark.parametrize("name", sorted(set(errno.errorcode.values()) - {*FULL, *GONE, *SHORT, "EBUSY"}))
 def test_what_is_no_fault_of_the_disk_flies_on(name: str) -> None:
     error = translated(getattr(errno, name))
     assert isinstance(error, OSError)
