@@ -84,21 +84,23 @@ class Disk:
         except OSError as error:
             raise PoolUnavailable(f"pool {self.path}: wanted a directory, found: {error.strerror}") from error
         try:
-            root = statx("", dir_fd=root_fd, flags=AT_EMPTY_PATH)
-            if settings.require_mount and not root.mount_root:
-                raise PoolUnavailable(
-                    f"pool {self.path}: wanted a mounted disk (requireMount), found a plain directory"
-                )
-            self.control_fd = self._open_control(root_fd, may_init=may_init)
-            self.identity: PoolIdentity = read_identity(self.control_fd, self.path)
-            for folder in FOLDERS:
-                self._fds[folder] = open_directory(folder, self.control_fd)  # renames need them on one mount
-            self._place = _place(statx("", dir_fd=self.control_fd, flags=AT_EMPTY_PATH))
-            self.fs_type = _fs_type(self._place[2])
+            try:
+                self._open_at(root_fd, settings, may_init=may_init)
+            finally:
+                os.close(root_fd)
         except OSError as error:
             raise PoolUnavailable(f"pool {self.path}: {error.filename}: {error.strerror}") from error
-        finally:
-            os.close(root_fd)
+
+    def _open_at(self, root_fd: int, settings: PoolSettings, *, may_init: bool) -> None:
+        root = statx("", dir_fd=root_fd, flags=AT_EMPTY_PATH)
+        if settings.require_mount and not root.mount_root:
+            raise PoolUnavailable(f"pool {self.path}: wanted a mounted disk (requireMount), found a plain directory")
+        self.control_fd = self._open_control(root_fd, may_init=may_init)
+        self.identity: PoolIdentity = read_identity(self.control_fd, self.path)
+        for folder in FOLDERS:
+            self._fds[folder] = open_directory(folder, self.control_fd)  # renames need them on one mount
+        self._place = _place(statx("", dir_fd=self.control_fd, flags=AT_EMPTY_PATH))
+        self.fs_type = _fs_type(self._place[2])
 
     def _open_control(self, root_fd: int, *, may_init: bool) -> int:
         if may_init and _is_blank(root_fd):
@@ -152,6 +154,8 @@ class Disk:
                 if time.monotonic() >= deadline:
                     raise PoolLocked(f"pool {self.path}: {describe_owner(self.control_fd)}; stop it first") from None
                 time.sleep(_LOCK_POLL_S)
+            except OSError as error:
+                raise PoolUnavailable(f"pool {self.path}: cannot be locked: {error.strerror}") from error
         _write_owner(fd)
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from provisioner.disk import Disk, PoolLocked
-from provisioner.errors import InvalidRequest, NotReady, PoolUnavailable
+from provisioner.errors import InvalidRequest, NotReady, PoolUnavailable, Unavailable
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.pool import Contents, Pool
 from provisioner.settings import Settings
@@ -79,7 +79,10 @@ class Pools:
 
     def load(self) -> None:
         """Read every attached pool, and begin to look for those that are not there."""
-        mounts = list(read_mountinfo())
+        try:
+            mounts = list(read_mountinfo())
+        except OSError as error:
+            raise Unavailable(f"/proc/self/mountinfo cannot be read: {error.strerror}; retry") from error
         for pool in self.pools:
             pool.load(mounts)
         self.ready = True
