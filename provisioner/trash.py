@@ -118,6 +118,11 @@ class Trash:
         with self._guard:
             return {entry: list(wait.obstacles) for entry, wait in self._waits.items() if wait.obstacles}
 
+    def held(self) -> list[str]:
+        """List the entries that wait for their `wake`: no sync is known to have made them safe."""
+        with self._guard:
+            return [entry for entry, wait in self._waits.items() if not wait.tries]
+
     def wake(self, entry: str | None = None) -> None:
         """Let the eraser begin with an entry that is safe in the trash; without a name, with all of them."""
         with self._guard:

@@ -244,7 +244,10 @@ class Volumes:
             record = contents.find(folder)
             if record is None:
                 _check_absent(contents, folder)
+                held = contents.trash.held()  # by calls whose sync failed: if this one succeeds, they are safe
                 disk.settle("trash", "volumes")
+                for entry in held:
+                    contents.trash.wake(entry)
                 return
             targets = contents.publications.alive(folder)
             if targets:
