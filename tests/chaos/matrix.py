@@ -49,6 +49,11 @@ class Point:
         return f"{self.fault} at {self.call}"
 
 
+def is_point(call: SystemCall) -> bool:
+    """Tell whether a call may touch files, mounts or sockets, rather than memory, time or threads."""
+    return call.name not in _ELSEWHERE
+
+
 def between_marks(calls: Sequence[SystemCall]) -> list[SystemCall]:
     """Give what lies between the begin and the end mark; to the end where a kill left no end mark."""
     marks = [i for i, call in enumerate(calls) if call.name == MARK]
@@ -59,7 +64,7 @@ def between_marks(calls: Sequence[SystemCall]) -> list[SystemCall]:
 def points_of(recording: Outcome, commit: str) -> list[Point]:
     """List every point of a recorded operation. commit: a pattern of the call that commits, "" if none does."""
     assert recording.acknowledged is not None, recording
-    calls = [call for call in between_marks(recording.calls) if call.name not in _ELSEWHERE]
+    calls = [call for call in between_marks(recording.calls) if is_point(call)]
     commits = [i for i, call in enumerate(calls) if commit and re.search(commit, call.line)]
     assert not commit or len(commits) == 1, f"{len(commits)} calls look like the commit {commit!r}"
     committed = commits[0] if commits else len(calls)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from provisioner.assembly import Provisioner
 from provisioner.errors import PoolUnavailable, Unavailable, VolumeInUse, VolumeQuarantined
 from provisioner.faults import disk_faults
 from provisioner.pace import Pace
@@ -18,22 +19,22 @@ from tests.support.provisioned import PATIENT, at
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from provisioner.assembly import Provisioner
     from tests.chaos.scenario import Operation
 
 
 class _Starting:
-    """The start of a provisioner; done again, what could not be served is looked at once more."""
+    """The start of a provisioner; done again, it is stopped and started, as whoever watches it would."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._provisioner: Provisioner | None = None
 
     def __call__(self) -> str:
-        if self._provisioner is None:
-            self._provisioner = self._world.start()
-        else:
-            self._provisioner._pools._look_again(self._provisioner._pools.pools[0])
+        if self._provisioner:
+            self._provisioner.stop()
+        self._provisioner = Provisioner(self._world.settings)
+        self._provisioner.lock()
+        self._provisioner.start()
         reason = self._provisioner._pools.pools[0].problem()
         if reason:
             raise PoolUnavailable(reason)
@@ -84,6 +85,10 @@ class Init(Sweep):
     def prepare(self, place: Path) -> Operation:
         """Begin with an empty directory."""
         return _Starting(World(place))
+
+    def look(self, world: World) -> None:
+        """Nothing else was made."""
+        assert os.listdir(world.place / "pool") in ([], [".csi-local-path"])
 
     def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
         """A pool that works."""

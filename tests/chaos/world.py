@@ -97,7 +97,7 @@ class World:
         """Assert that the sums in memory are those of the disk, once the trash is erased."""
         contents = provisioner._pools.pools[0].known
         assert contents is not None, "the pool is not there"
-        _wait_until(
+        wait_until(
             lambda: not os.listdir(self.control / "trash") and contents.ledger.trash_bytes == 0, "the trash stays"
         )
         report = survey(self.settings)[0]
@@ -110,7 +110,7 @@ class World:
     def assert_swept(self, provisioner: Provisioner) -> None:
         """Assert that nothing is left of what an earlier process began."""
         # The measurer, just started, builds its file there too: soon it is done.
-        _wait_until(lambda: os.listdir(self.control / "staging") == [], "staging is not swept")
+        wait_until(lambda: os.listdir(self.control / "staging") == [], "staging is not swept")
         self.assert_agreed(provisioner)
         mounted = {mount.mount_point for mount in self.mounts()}
         assert set(self.hinted()) <= mounted, f"hints without mounts: {self.hinted()}, mounted are {mounted}"
@@ -134,7 +134,7 @@ class World:
         shutil.rmtree(self.place)
 
 
-def _wait_until(done: Callable[[], bool], otherwise: str) -> None:
+def wait_until(done: Callable[[], bool], otherwise: str) -> None:
     """Wait for a thread that tells nobody when it is done."""
     deadline = time.monotonic() + _ERASED_WITHIN_S
     while not done():
