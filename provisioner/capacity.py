@@ -36,6 +36,11 @@ class Ledger:
         """Sum of the sizes of deleted volumes that are not erased."""
         return self._trash_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """Sum of both."""
+        return self._promised + self._trash_bytes
+
     def promisable(self) -> int:
         """Bytes that one more volume may have now; never negative."""
         return promisable(self._settings, self._space(), self._promised, self._trash_bytes, self._foreign())

@@ -34,10 +34,11 @@ class Contents:
         self.settings = settings
         self.disk = disk
         self.usage = Usage(disk.control_fd)
-        self.ledger = Ledger(settings, disk.space, lambda: self.usage.foreign_bytes)
+        self.ledger = Ledger(settings, disk.space, self._foreign_bytes)
         self.trash = Trash(disk.trash_fd, self.ledger.erased)
         self.publications = Publications(disk)
         self.quarantined: dict[str, str] = {}
+        self._assumed_foreign_bytes = 0
         self._volumes: SortedDict[str, Record] = SortedDict()
         self._guard = threading.Lock()
 
@@ -55,6 +56,12 @@ class Contents:
         self._volumes.update(found)
         self.publications.recover(mounts)
         self.usage.load()
+        self._assumed_foreign_bytes = max(0, self.disk.space().used_bytes - self.ledger.held_bytes)
+
+    def _foreign_bytes(self) -> int:
+        """Give what strangers use; until that is measured, what the volumes that were found cannot explain."""
+        measured = self.usage.foreign_bytes
+        return self._assumed_foreign_bytes if measured is None else measured
 
     def _sweep(self) -> None:
         """Send what was being built to the trash, and count what lies there.
