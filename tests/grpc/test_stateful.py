@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from csi.pb import csi_pb2, csi_pb2_grpc
 from csi.server.server import build_server
@@ -20,9 +20,9 @@ from tests.support.plain_model import MULTI, OK, READER, Model
 from tests.support.provisioned import MIB, settings_for, unmount_below
 
 ABORTED = grpc.StatusCode.ABORTED
-NAMES = ["pvc-1", "Größe/../x", "n" * 128]
-TARGETS = ["t0", "t1", "t2"]
-MODES = [1, READER, 6, MULTI]
+NAMES = ["pvc-1", "Größe/../x"]
+TARGETS = ["t0", "t1"]
+MODES = [MULTI, 1, READER, 6]
 
 names = st.sampled_from(NAMES)
 targets = st.sampled_from(TARGETS)
@@ -94,6 +94,11 @@ class Driver(RuleBasedStateMachine):
     def at(self, place: str) -> str:
         return str(self.folder / "targets" / place)
 
+    @initialize(first=st.sampled_from(NAMES[:2]))
+    def begin_with_a_volume(self, first: str) -> None:
+        """Most of what can be asked needs one; half of all rules are left out of each sequence."""
+        self.create(first, MIB, 0, "0770", 1)
+
     @rule(name=names, required=sizes, limit=sizes, mode=st.sampled_from(["0770", "0700"]), callers=st.integers(1, 3))
     def create(self, name: str, required: int, limit: int, mode: str, callers: int) -> None:
         request = csi_pb2.CreateVolumeRequest(
@@ -108,7 +113,6 @@ class Driver(RuleBasedStateMachine):
             assert reply.volume.capacity_bytes == self.model.volumes[name].size
             assert self.ids.setdefault(name, reply.volume.volume_id) == reply.volume.volume_id
 
-    @rule(name=names)
     def create_beyond_the_disk(self, name: str) -> None:
         request = csi_pb2.CreateVolumeRequest(
             name=f"{name[:100]}-huge",
@@ -167,6 +171,13 @@ class Driver(RuleBasedStateMachine):
         assert self.calls(self.node.NodeUnstageVolume, unstage, callers)[0] is OK
 
     @rule(name=names, place=targets)
+    def look_around(self, name: str, place: str) -> None:
+        """Make every call that changes nothing."""
+        self.look_at_the_node(name, place)
+        self.look_at_the_controller(name)
+        self.look_at_the_identity()
+        self.create_beyond_the_disk(name)
+
     def look_at_the_node(self, name: str, place: str) -> None:
         volume_id, path = self.id_of(name), self.at(place)
         known = name in self.model.volumes
@@ -184,7 +195,6 @@ class Driver(RuleBasedStateMachine):
         assert self.call(self.node.NodeGetCapabilities, csi_pb2.NodeGetCapabilitiesRequest())[0] is OK
         assert self.call(self.node.NodeGetInfo, csi_pb2.NodeGetInfoRequest())[1].node_id == "node-1"
 
-    @rule(name=names)
     def look_at_the_controller(self, name: str) -> None:
         expected = OK if name in self.model.volumes else grpc.StatusCode.NOT_FOUND
         volume_id = self.id_of(name)
@@ -202,7 +212,6 @@ class Driver(RuleBasedStateMachine):
         attach = csi_pb2.ControllerPublishVolumeRequest(volume_id=volume_id, node_id="node-1")
         assert self.call(self.controller.ControllerPublishVolume, attach)[0] is grpc.StatusCode.UNIMPLEMENTED
 
-    @rule()
     def look_at_the_identity(self) -> None:
         assert self.identity.Probe(csi_pb2.ProbeRequest()).ready.value
         assert self.identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest()).name == "local-path.csi.dev"
@@ -238,6 +247,6 @@ class Driver(RuleBasedStateMachine):
 
 
 Driver.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_the_driver_agrees_with_the_model = Driver.TestCase
