@@ -36,7 +36,7 @@ MARK = "sched_get_priority_max"
 
 @dataclass(slots=True)
 class Outcome:
-    """What one operation did. refused: the error's class and those above; status: as of waitpid(2)."""
+    """What one operation did. refused, refused_meanwhile: an error's class and those above; status: of waitpid(2)."""
 
     place: Path
     acknowledged: str | None = None
@@ -44,6 +44,7 @@ class Outcome:
     message: str = ""
     trace: str = ""
     retried: str | None = None
+    refused_meanwhile: list[str] = field(default_factory=list)
     refused_again: str = ""
     crashed: str = ""
     status: int = 0
@@ -85,6 +86,10 @@ class Lane:
         """Perform `scenario` with system call `number` failing each time, or killing where `error` is 0."""
         return self._perform(scenario, {"deny": number, "error": error})
 
+    def let_fail(self, scenario: str, inject: str) -> Outcome:
+        """Perform `scenario` under a fault that stays, retry it, end the fault, and retry it again."""
+        return self._perform(scenario, {"fault_stays": True}, trace=f"fsync,{MARK}", inject=inject)
+
     def check(self, scenario: str, outcome: Outcome) -> str:
         """Have `scenario` check what is left; gives what is wrong, '' if nothing."""
         self._ask(do="check", scenario=scenario, place=str(outcome.place), answer=outcome.answer)
@@ -115,9 +120,12 @@ class Lane:
         output = self._directory / "trace"
         with attached(facts["ready"], output, trace=trace, inject=inject):
             os.kill(facts["ready"], signal.SIGUSR1)
-            facts = self._hear_until("ended")
-        outcome.status = facts.pop("ended")
-        for name, value in facts.items():
+            told = self._hear_until("refused_meanwhile", "ended")
+        if "ended" not in told:
+            os.kill(facts["ready"], signal.SIGUSR1)
+            told |= self._hear_until("ended")
+        outcome.status = told.pop("ended")
+        for name, value in told.items():
             setattr(outcome, name, value)
         outcome.calls = parse(output.read_text(errors="replace"))
         return outcome
@@ -133,8 +141,8 @@ class Lane:
         facts: dict[str, Any] = json.loads(line)
         return facts
 
-    def _hear_until(self, key: str) -> dict[str, Any]:
+    def _hear_until(self, *keys: str) -> dict[str, Any]:
         facts: dict[str, Any] = {}
-        while key not in facts:
+        while not facts.keys() & set(keys):
             facts |= self._hear()
         return facts

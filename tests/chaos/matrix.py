@@ -132,7 +132,7 @@ class Matrix:
 
     def record(self, scenario: str, commit: str) -> list[Point]:
         """Perform `scenario` once undisturbed and list its points; undisturbed it must check out too."""
-        with self._lane() as lane:
+        with self.lane() as lane:
             outcome = lane.record(scenario)
             assert outcome.acknowledged is not None, f"{outcome.message}\n{outcome.trace}{outcome.crashed}"
             assert outcome.crashed == ""
@@ -144,14 +144,15 @@ class Matrix:
         """Try all points; gives what is wrong."""
 
         def tried(point: Point) -> str:
-            with self._lane() as lane:
+            with self.lane() as lane:
                 return try_point(lane, scenario, point)
 
         with ThreadPoolExecutor(self._width) as pool:
             return [finding for finding in pool.map(tried, points) if finding]
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def lane(self) -> Iterator[Lane]:
+        """Hold a lane that nobody else uses."""
         lane = self._lanes.get()
         try:
             yield lane

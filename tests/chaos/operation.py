@@ -57,11 +57,22 @@ def _perform(scenario: Scenario, request: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - told to the judge, whatever it is
         end_mark()
         tell(refused=_lineage(error), message=str(error), trace=traceback.format_exc())
+        if request.get("fault_stays"):
+            tell(refused_meanwhile=_refusal(operation))
+            signal.sigwait({signal.SIGUSR1})  # the tracer has gone
         _retry(operation)
     else:
         end_mark()
         tell(acknowledged=answer)
         operation.agree()
+
+
+def _refusal(operation: Operation) -> list[str]:
+    try:
+        operation()
+    except Exception as error:  # noqa: BLE001 - told to the judge
+        return _lineage(error)
+    return []
 
 
 def _retry(operation: Operation) -> None:

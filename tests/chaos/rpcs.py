@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from csi.pb import csi_pb2 as pb
 from provisioner.linux.mountinfo import read_mountinfo
@@ -26,18 +26,18 @@ _TIMEOUT_S = 30.0
 
 
 class Site:
-    """A server with one pool, in which a volume named 'sibling' is filled and published."""
+    """A server with one pool; after `begin` a volume named 'sibling' is there, filled and published."""
 
     def __init__(self, served: Served, place: Path, pool: Path) -> None:
-        """Start the server on a pool that may be empty."""
+        """Nothing is started yet."""
         self.served = served
         self.place = place
         self.control = pool / ".csi-local-path"
         self.targets = place / "targets"
-        self._begin()
+        self.targets.mkdir()
 
-    def _begin(self) -> None:
-        self.targets.mkdir(exist_ok=True)
+    def begin(self) -> None:
+        """Start the server on a pool that is empty."""
         self.served.start()
         self.sibling = self.create("sibling")
         fill(self.data(self.sibling), "sibling")
@@ -119,17 +119,20 @@ class Site:
         assert self.sizes()[self.sibling] == BYTES
         assert self.mounted() == sorted(["sibling", *targets])
         assert_filled(self.targets / "sibling", "sibling")
-        for rest in ("staging", "trash"):
-            wait_until(lambda rest=rest: os.listdir(self.control / rest) == [], f"{rest} is not swept")  # type: ignore[misc]
+        self.assert_empty("staging")
+        self.assert_empty("trash")
         assert sorted(os.listdir(self.control / "volumes")) == sorted(map(folder, (self.sibling, *ids)))
         assert len(os.listdir(self.control / "published")) == 1 + len(targets)
+
+    def assert_empty(self, rest: str) -> None:
+        """Assert that a folder of leftovers is empty, or soon will be."""
+        wait_until(lambda: os.listdir(self.control / rest) == [], f"{rest} is not swept")
 
     def renew(self) -> None:
         """Begin anew on an empty pool."""
         self.close()
         shutil.rmtree(self.control)
-        shutil.rmtree(self.targets)
-        self._begin()
+        self.begin()
 
     def close(self) -> None:
         """Take away what is mounted."""
@@ -137,9 +140,9 @@ class Site:
         unmount_below(self.targets)
 
 
-def site_config(place: Path) -> dict[str, object]:
-    """Give a configuration whose background work keeps still."""
-    return {**one_pool(place, reserve=0), "measureIntervalSeconds": 3600}
+def site_config(place: Path, **pool: Any) -> dict[str, Any]:
+    """Give a configuration whose background work keeps still; `pool` are keys of the pool."""
+    return {**one_pool(place, reserve=0, **pool), "measureIntervalSeconds": 3600}
 
 
 class Rpc(ABC):

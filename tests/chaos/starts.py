@@ -13,7 +13,7 @@ from provisioner.faults import disk_faults
 from provisioner.pace import Pace
 from provisioner.trash import Trash
 from tests.chaos.operations import SUBJECT_BYTES, Base, sizes
-from tests.chaos.world import World, fill
+from tests.chaos.world import World, fill, wait_until
 from tests.support.provisioned import PATIENT, at
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Sweep(Base):
             volume_id = world.make(provisioner, "sibling")
             world.make(provisioner, "subject", SUBJECT_BYTES)
             provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
+            # The start reads it: each one that is prepared shall find it.
+            wait_until((world.control / "usage.json").exists, "nothing is measured")
         (world.control / "staging/half.0123abcd/data").mkdir(parents=True)
         (world.control / "staging/subject.0123abcd").write_text('{"schema": 1')
         os.rename(world.control / "volumes/subject", world.control / "trash/subject.20200101T000000Z-0")

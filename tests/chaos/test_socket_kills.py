@@ -152,6 +152,7 @@ def _site(stack: ExitStack, place: Path) -> Site:
     server = stack.enter_context(served(site_config(place), place, start=False))
     site = Site(server, place, place / "pool")
     stack.callback(site.close)
+    site.begin()
     return site
 
 
