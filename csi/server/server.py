@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 _IDENTITY_WORKERS = 2
 
 
-def build_server(provisioner: Provisioner, node_id: str, *, workers: int = 16) -> grpc.Server:
+def build_server(provisioner: Provisioner, node_id: str, *, workers: int = 8) -> grpc.Server:
     """Make the server of role `standalone`: Identity, Controller and Node. Logs must be set up before.
 
     workers: calls that run at once; more wait, for refusing them would need a code that means something else.
+    Eight overlap the waits of a disk; with sixteen on two cores, each call cost a third more processor time, for
+    threads that took the interpreter's lock from each other.
     """
     interceptor = Interceptor(
         structlog.get_logger().bind(), ThreadPoolExecutor(_IDENTITY_WORKERS, thread_name_prefix="identity")
