@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from provisioner.errors import VolumeNotFound
 
+POOL_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # of the configuration; the form of a DNS label
+
 # Lower case only: a pool may lie on a filesystem that folds case.
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 _DIGEST = re.compile(r"_[0-9a-f]{64}")

@@ -6,16 +6,16 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from provisioner.errors import InvalidRequest
+from provisioner.names import POOL_NAME
 
 # External-provisioner adds these; they are never the class's own (its README, "--extra-create-metadata").
 METADATA_PREFIX = "csi.storage.k8s.io/"
 _CLAIM_NAMESPACE = METADATA_PREFIX + "pvc/namespace"
 _CLAIM_NAME = METADATA_PREFIX + "pvc/name"
-
-_MAX_ID = 2**32 - 2  # -1 means 'leave it' in chown(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,49 @@ class ClassParameters:
     gid: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What one parameter may be, so that an admission policy can hold it as well.
+
+    wanted: that in words. pattern: of the whole text, the same to `re` and to RE2. highest: of a number.
+    """
+
+    wanted: str
+    pattern: str
+    convert: Callable[[str], str | int] = str
+    highest: int | None = None
+
+    def value(self, text: str) -> str | int:
+        """Give the value of `text`; ValueError says what was wanted."""
+        if not re.fullmatch(self.pattern, text) or (self.highest is not None and int(text) > self.highest):
+            raise ValueError(f"wanted {self.wanted}, found {text!r}")
+        return self.convert(text)
+
+
+_HIGHEST_ID = 2**32 - 2  # -1 means 'leave it' in chown(2)
+_OWNER = Parameter(f"a number from 0 to {_HIGHEST_ID}", "[0-9]{1,10}", int, highest=_HIGHEST_ID)
+
+SCHEMA: dict[str, Parameter] = {
+    "pool": Parameter("the name of a pool", POOL_NAME),
+    "enforce": Parameter("'besteffort': a plain directory has no hard limit", "besteffort"),
+    "mode": Parameter("three or four octal digits such as '0770'", "0?[0-7]{3}|[0-7]{4}", partial(int, base=8)),
+    "uid": _OWNER,
+    "gid": _OWNER,
+}
+
+
 def parse(parameters: dict[str, str]) -> ClassParameters:
     """Parse a class's parameters; InvalidRequest names the one that is wrong and what was wanted."""
-    values: dict[str, Any] = {}  # each parser gives its field's type
+    values: dict[str, Any] = {}  # each parameter gives its field's type
     for key, text in parameters.items():
         if key.startswith(METADATA_PREFIX):
             continue
-        if key not in _KNOWN:
+        if key not in SCHEMA:
             raise InvalidRequest(f"parameter {key!r} is unknown; {_nearest(key)}")
         try:
-            values[key] = _KNOWN[key](text)
+            values[key] = SCHEMA[key].value(text)
         except ValueError as error:
-            raise InvalidRequest(f"parameter {key!r}: {error}, found {text!r}") from error
+            raise InvalidRequest(f"parameter {key!r}: {error}") from error
     return ClassParameters(**values)
 
 
@@ -55,39 +86,6 @@ def claim_of(parameters: dict[str, str]) -> str:
 
 
 def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key.lower(), _KNOWN, n=1, cutoff=0.5)
-    known = ", ".join(_KNOWN)
+    near = difflib.get_close_matches(key.lower(), SCHEMA, n=1, cutoff=0.5)
+    known = ", ".join(SCHEMA)
     return f"did you mean {near[0]!r}? Known are {known}" if near else f"known are {known}"
-
-
-def _pool(text: str) -> str:
-    if not text:
-        raise ValueError("wanted the name of a pool")
-    return text
-
-
-def _enforce(text: str) -> str:
-    if text != "besteffort":
-        raise ValueError("wanted 'besteffort': a plain directory has no hard limit")
-    return text
-
-
-def _mode(text: str) -> int:
-    if not re.fullmatch(r"0?[0-7]{3}|[0-7]{4}", text):
-        raise ValueError("wanted three or four octal digits such as '0770'")
-    return int(text, 8)
-
-
-def _owner(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > _MAX_ID:
-        raise ValueError(f"wanted a number from 0 to {_MAX_ID}")
-    return int(text)
-
-
-_KNOWN: dict[str, Callable[[str], str | int]] = {
-    "pool": _pool,
-    "enforce": _enforce,
-    "mode": _mode,
-    "uid": _owner,
-    "gid": _owner,
-}

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from provisioner.names import POOL_NAME
 from provisioner.sizes import parse_quantity, parse_reserve
 
-PoolName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")]
+PoolName = Annotated[str, msgspec.Meta(pattern=rf"^{POOL_NAME}\Z")]
 
 
 class SettingsError(ValueError):

@@ -53,7 +53,7 @@ def test_a_typo_names_the_nearest_known_one(typo: str, meant: str) -> None:
         ("uid", ["", "-1", "root", "1.0", str(2**32 - 1), "9" * 11, "1\n", " 1", DIGIT]),
         ("gid", ["", "-1", str(2**32), "0x10"]),
         ("enforce", ["", "required", "BestEffort", "besteffort "]),
-        ("pool", [""]),
+        ("pool", ["", "Fast", "../etc", "fast\n", "-", "a" * 64]),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_was_wanted_and_found(key: str, texts: list[str]) -> None:
