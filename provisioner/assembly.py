@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+from provisioner import figures
 from provisioner.errors import NotReady, PoolUnavailable
+from provisioner.figures import PoolFigures
 from provisioner.operations import Operations
 from provisioner.pool import Contents
 from provisioner.pools import Pools
@@ -40,6 +42,10 @@ class Provisioner:
         """End the background work and let the pools go."""
         self._measurer.stop()
         self._pools.close()
+
+    def figures(self) -> list[PoolFigures]:
+        """Tell how the pools are, without asking their disks."""
+        return [figures.of_pool(pool) for pool in self._pools.pools]
 
     def _measurable(self) -> Iterator[Contents]:
         """Give the pools that are there, each held while it is measured."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -13,7 +14,7 @@ from sortedcontainers import SortedDict
 
 from provisioner import records
 from provisioner.capacity import Ledger
-from provisioner.disk import Disk
+from provisioner.disk import Disk, Space
 from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotFound, VolumeQuarantined
 from provisioner.linux.mountinfo import MountInfo
 from provisioner.names import identify, is_folder
@@ -34,7 +35,7 @@ class Contents:
         self.settings = settings
         self.disk = disk
         self.usage = Usage(disk.control_fd)
-        self.ledger = Ledger(settings, disk.space, self._foreign_bytes)
+        self.ledger = Ledger(settings, disk.space, self.foreign_bytes)
         self.trash = Trash(disk.trash_fd, self.ledger.erased)
         self.publications = Publications(disk)
         self.quarantined: dict[str, str] = {}
@@ -58,7 +59,7 @@ class Contents:
         self.usage.load()
         self._assumed_foreign_bytes = max(0, self.disk.space().used_bytes - self.ledger.held_bytes)
 
-    def _foreign_bytes(self) -> int:
+    def foreign_bytes(self) -> int:
         """Give what strangers use; until that is measured, what the volumes that were found cannot explain."""
         measured = self.usage.foreign_bytes
         return self._assumed_foreign_bytes if measured is None else measured
@@ -116,6 +117,11 @@ class Contents:
         broken = [name for name in self.quarantined if name > folder and is_folder(name)]
         return sorted(sound + broken)[:count]
 
+    @property
+    def volume_count(self) -> int:
+        """How many volumes there are, without those in quarantine."""
+        return len(self._volumes)
+
     def folders(self) -> list[str]:
         """Name all volumes; for background work only."""
         with self._guard:
@@ -143,6 +149,8 @@ class Pool:
         self.settings = settings
         self.reason = "its disk was not looked at"
         self.expected_id = ""
+        self.seen_space: Space | None = None  # at the last `look`; None: unavailable
+        self.seen_at = 0.0
         self._contents: Contents | None = None
         self._loaded = False
         self._users = 0
@@ -235,6 +243,13 @@ class Pool:
         with suppress(PoolUnavailable, NotReady), self.use() as contents:
             if contents.disk.illness:
                 contents.disk.probe()
+
+    def look(self) -> None:
+        """Note how the disk is, for those who must not wait for one that answers nobody."""
+        space = None
+        with suppress(PoolUnavailable, NotReady, OSError), self.use() as contents:
+            space = contents.disk.space()
+        self.seen_space, self.seen_at = space, time.time()
 
     def problem(self) -> str:
         """Say why the pool cannot be used, or '' where it can."""

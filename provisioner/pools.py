@@ -85,6 +85,7 @@ class Pools:
             raise Unavailable(f"/proc/self/mountinfo cannot be read: {error.strerror}; retry") from error
         for pool in self.pools:
             pool.load(mounts)
+            pool.look()
         self.ready = True
         self._watcher.start()
 
@@ -102,6 +103,7 @@ class Pools:
             for pool in self.pools:
                 try:
                     self._look_again(pool)
+                    pool.look()
                 except Exception as error:  # noqa: BLE001  the other pools, and the next look, must not suffer
                     _note(pool, f"it cannot be looked at: {error}")
 

@@ -87,6 +87,11 @@ class Publications:
         data = statx(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
         return found.mount_root and (found.dev, found.ino) == (data.dev, data.ino)
 
+    @property
+    def volume_count(self) -> int:
+        """How many volumes are published, by the count."""
+        return len(self._targets)
+
     def mode_at(self, folder: str, target_path: str) -> AccessMode | None:
         """Access mode of a publication; None where it is not known."""
         with self._guard:

@@ -65,8 +65,14 @@ class Usage:
         self._control_fd = control_dir_fd
         self._guard = threading.Lock()
         self._volumes: dict[str, Measurement] = {}
+        self._used_bytes = 0
         self._foreign: _Foreign | None = None
         self._failure = ""
+
+    @property
+    def used_bytes(self) -> int:
+        """Sum of the last measurements of all volumes."""
+        return self._used_bytes
 
     @property
     def foreign_bytes(self) -> int | None:
@@ -85,7 +91,9 @@ class Usage:
     def put(self, folder: str, measurement: Measurement) -> None:
         """Note a measurement."""
         with self._guard:
+            self._drop(folder)
             self._volumes[folder] = measurement
+            self._used_bytes += measurement.used_bytes
 
     def put_foreign(self, used_bytes: int, measured_at: float) -> None:
         """Note what strangers use."""
@@ -94,13 +102,18 @@ class Usage:
     def forget(self, folder: str) -> None:
         """Drop what is known of a volume."""
         with self._guard:
-            self._volumes.pop(folder, None)
+            self._drop(folder)
 
     def keep_only(self, folders: Iterable[str]) -> None:
         """Drop volumes that are not among `folders`: deleted while they were measured."""
         with self._guard:
             for folder in self._volumes.keys() - set(folders):
-                del self._volumes[folder]
+                self._drop(folder)
+
+    def _drop(self, folder: str) -> None:
+        known = self._volumes.pop(folder, None)
+        if known:
+            self._used_bytes -= known.used_bytes
 
     def load(self) -> None:
         """Read what an earlier process measured; a missing or broken file means that nothing is known."""
@@ -116,6 +129,7 @@ class Usage:
         if content.schema == SCHEMA:
             with self._guard:
                 self._volumes, self._foreign = content.volumes, content.foreign
+                self._used_bytes = sum(measured.used_bytes for measured in content.volumes.values())
 
     def save(self) -> None:
         """Write the file anew; where that fails (a full disk) the old one stays.

@@ -24,13 +24,31 @@ from csi.cli.options import config_option
     help="Seconds for running calls at the end.",
 )
 @click.option(
+    "--http-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="For /healthz, /readyz and /metrics; 0 for none.",
+)
+@click.option("--http-host", default="127.0.0.1", show_default=True, help="Address for --http-port; '' for all.")
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def serve(role: str, config: Path, endpoint: str, node_id: str, grace: float, log_level: str, log_format: str) -> None:
+def serve(
+    role: str,
+    config: Path,
+    endpoint: str,
+    node_id: str,
+    grace: float,
+    http_port: int,
+    http_host: str,
+    log_level: str,
+    log_format: str,
+) -> None:
     """Serve volumes on a unix socket until SIGTERM.
 
-    Exit status: 0 after a stop that was asked for, 1 if a pool or the socket cannot be had, 2 if the
+    Exit status: 0 after a stop that was asked for, 1 if a pool, the socket or a port cannot be had, 2 if the
     configuration is wrong.
     """
     slim_down()
@@ -38,4 +56,4 @@ def serve(role: str, config: Path, endpoint: str, node_id: str, grace: float, lo
     from csi.cli.serving import Options, run  # noqa: PLC0415 - likewise
 
     logs.configure(log_level, "json" if log_format == "json" else "text")
-    sys.exit(run(Options(role, config, endpoint, node_id, grace)))
+    sys.exit(run(Options(role, config, endpoint, node_id, grace, http_host, http_port)))

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from csi.cli.lean import settle
+from csi.cli.observing import observed
 from csi.config import load_settings
 from csi.node_id import NodeIdError, node_id
+from csi.server.figures import of_pools
 from csi.server.server import build_server
 from csi.server.sockets import EndpointError, claim_socket, parse_endpoint
 from provisioner.assembly import Provisioner
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from csi.server.interceptor import Observe
+
 log = structlog.get_logger()
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
@@ -34,13 +38,18 @@ EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says. grace_s: how long running calls may take once the end is asked for."""
+    """What the command line says.
+
+    grace_s: how long running calls may take once the end is asked for. http_port: 0 for none.
+    """
 
     role: str
     config: Path
     endpoint: str
     node_id: str
     grace_s: float
+    http_host: str
+    http_port: int
 
 
 class StopAskedError(Exception):
@@ -101,10 +110,18 @@ def _refused(error: Exception, status: int) -> int:
 def _serve(options: Options, settings: Settings, name: str, stops: Stops) -> None:
     """Pools are locked before the socket is bound: who holds the pools is the server."""
     provisioner = Provisioner(settings)
+    with observed(options.role, options.http_host, options.http_port, lambda: provisioner.volumes.ready) as metrics:
+        if metrics:
+            metrics.add(of_pools(provisioner.figures))
+        _serve_pools(options, provisioner, name, stops, metrics.observe if metrics else None)
+    log.info("stopped")
+
+
+def _serve_pools(options: Options, provisioner: Provisioner, name: str, stops: Stops, observe: Observe | None) -> None:
     try:
         with stops.interrupting():
             provisioner.lock()
-        server = build_server(provisioner, name)
+        server = build_server(provisioner, name, observe=observe)
         socket = claim_socket(options.endpoint, server.add_insecure_port)
         try:
             server.start()
@@ -118,7 +135,6 @@ def _serve(options: Options, settings: Settings, name: str, stops: Stops) -> Non
             _drain(server, options.grace_s, stops)
     finally:
         provisioner.stop()
-    log.info("stopped")
 
 
 def _drain(server: grpc.Server, grace_s: float, stops: Stops) -> None:

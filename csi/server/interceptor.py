@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     Handler = grpc.RpcMethodHandler[Any, Any]
+    Observe = Callable[[str, str, float], None]
 
 _IDENTITY = "/csi.v1.Identity/"
 # Asked for every few seconds by probes, and before most operations by the kubelet.
@@ -39,10 +40,14 @@ class Interceptor(grpc.ServerInterceptor):
 
     identity_pool: threads that serve Identity alone, so that `Probe` is answered, and the driver not
     restarted below running pods, while a dead disk holds all the others.
+    observe: is told each call's method, code and seconds.
     """
 
-    def __init__(self, log: FilteringBoundLogger, identity_pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, log: FilteringBoundLogger, identity_pool: ThreadPoolExecutor, observe: Observe | None = None
+    ) -> None:
         self._log = log
+        self._observe = observe
         self._identity_pool = identity_pool
         self._request_ids = count(1)
         self._handlers: dict[str, Handler] = {}
@@ -63,7 +68,7 @@ class Interceptor(grpc.ServerInterceptor):
         return handler
 
     def _wrapped(self, method: str, found: Handler) -> Handler:
-        rpc = _Rpc(self._log, self._request_ids, _descriptor(method), found)
+        rpc = _Rpc(self._log, self._observe, self._request_ids, _descriptor(method), found)
         if method.startswith(_IDENTITY):
             rpc.experimental_thread_pool = self._identity_pool
         return grpc.unary_unary_rpc_method_handler(rpc, response_serializer=found.response_serializer)
@@ -71,7 +76,10 @@ class Interceptor(grpc.ServerInterceptor):
     def _not_served(self, method: str) -> Handler:
         def refuse(_data: bytes, context: grpc.ServicerContext) -> NoReturn:
             fields = {"method": method[:STRING_BYTES], "request_id": next(self._request_ids)}
-            _fail(self._log, context, NotImplementedError(), fields, perf_counter())
+            started = perf_counter()
+            if self._observe:
+                self._observe("unknown", grpc.StatusCode.UNIMPLEMENTED.name, 0.0)
+            _fail(self._log, None, context, NotImplementedError(), fields, started)
 
         return grpc.unary_unary_rpc_method_handler(refuse)
 
@@ -91,6 +99,7 @@ class _Rpc:
         "_log_done",
         "_makes_volume",
         "_method",
+        "_observe",
         "_request_ids",
         "_subject",
         "experimental_thread_pool",  # where gRPC looks for it, on the callable
@@ -99,9 +108,15 @@ class _Rpc:
     experimental_thread_pool: ThreadPoolExecutor
 
     def __init__(
-        self, log: FilteringBoundLogger, request_ids: count[int], method: MethodDescriptor, handler: Handler
+        self,
+        log: FilteringBoundLogger,
+        observe: Observe | None,
+        request_ids: count[int],
+        method: MethodDescriptor,
+        handler: Handler,
     ) -> None:
         self._log = log
+        self._observe = observe
         self._log_done = log.debug if method.name.endswith(_QUIET_ENDINGS) else log.info
         self._request_ids = request_ids
         self._method: str = method.name
@@ -118,8 +133,11 @@ class _Rpc:
         try:
             response = self._answer(data, context, fields)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status for it
-            _fail(self._log, context, error, fields, started)
-        self._log_done("rpc", **fields, code="OK", duration_ms=_milliseconds_since(started))
+            _fail(self._log, self._observe, context, error, fields, started)
+        seconds = perf_counter() - started
+        self._log_done("rpc", **fields, code="OK", duration_ms=_milliseconds(seconds))
+        if self._observe:
+            self._observe(self._method, "OK", seconds)
         return response
 
     def _answer(self, data: bytes, context: grpc.ServicerContext, fields: dict[str, Any]) -> Any:
@@ -144,6 +162,7 @@ class _Rpc:
 
 def _fail(
     log: FilteringBoundLogger,
+    observe: Observe | None,
     context: grpc.ServicerContext,
     error: Exception,
     fields: dict[str, Any],
@@ -151,7 +170,10 @@ def _fail(
 ) -> NoReturn:
     """Log an error, once, and end the call with its status."""
     code, message = status_of(error, fields["method"], fields["request_id"])
-    fields |= {"code": code.name, "duration_ms": _milliseconds_since(started)}
+    seconds = perf_counter() - started
+    fields |= {"code": code.name, "duration_ms": _milliseconds(seconds)}
+    if observe:
+        observe(fields["method"], code.name, seconds)
     if code is grpc.StatusCode.INTERNAL:
         log.error("rpc", **fields, error=repr(error), exc_info=error)
     else:
@@ -159,8 +181,8 @@ def _fail(
     context.abort(code, message)
 
 
-def _milliseconds_since(started: float) -> float:
-    return round((perf_counter() - started) * 1000, 3)
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
 
 
 def _descriptor(method: str) -> MethodDescriptor:

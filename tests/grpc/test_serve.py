@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -214,6 +215,7 @@ def _waits_for_lock(process: subprocess.Popen[bytes]) -> bool:
         (["--endpoint", "/run/x.sock", "--node-id", "no good"], "nodeId: wanted at most 63 letters"),
         (["--endpoint", "/run/x.sock", "--config", "/no/such.yaml"], "(in /no/such.yaml)"),
         (["--endpoint", "/run/x.sock", "--role", "node"], "'node' is not 'standalone'"),
+        (["--endpoint", "/run/x.sock", "--http-port", "65536"], "65536 is not in the range"),
         ([], "CSI_ENDPOINT"),
     ],
 )
@@ -229,6 +231,15 @@ def test_a_wrong_key_ends_it_with_status_2_and_its_name(tmp_path: Path) -> None:
     done = run_serve("--config", config, environ={"CSI_ENDPOINT": str(tmp_path / "csi.sock")})
     assert done.returncode == 2
     assert "pools[0].overcommit: wanted a number > 0 and <= 1000, found 'x' (in " in done.stderr
+
+
+def test_a_port_in_use_ends_it_with_status_1_before_the_pool_is_touched(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        config = write_config(tmp_path, one_pool(tmp_path))
+        done = run_serve("--config", config, "--http-port", port, "--endpoint", f"{tmp_path}/csi.sock")
+    assert (done.returncode, "choose another --http-port" in done.stderr) == (1, True), done.stderr
+    assert list((tmp_path / "pool").iterdir()) == []
 
 
 def test_the_environment_names_endpoint_and_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

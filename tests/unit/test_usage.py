@@ -292,3 +292,18 @@ def test_it_measures_again_and_survives_what_nobody_expected(pool: FakePool) -> 
     finally:
         running.stop()
     assert pool.usage.get("pvc-1")
+
+
+def test_the_sum_follows_each_change(pool: FakePool) -> None:
+    usage = pool.usage
+    usage.put("a", ONE)
+    usage.put("b", Measurement(100, 1, 1.0))
+    usage.put("a", Measurement(5000, 3, 2.0))
+    assert usage.used_bytes == 5100
+    usage.save()
+    assert again(pool).used_bytes == 5100
+    usage.forget("a")
+    usage.forget("a")
+    assert usage.used_bytes == 100
+    usage.keep_only(["c"])
+    assert usage.used_bytes == 0
