@@ -20,7 +20,7 @@ from provisioner.model import (
 from provisioner.names import identify
 from provisioner.pool import Contents, Pool, require
 from provisioner.pools import Pools
-from provisioner.records import DATA
+from provisioner.records import DATA, Record
 
 # Messages may be long, and gRPC takes 4 MiB a reply.
 _MAX_PAGE = 1000
@@ -83,12 +83,19 @@ def _examine(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
         return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", f"the data is missing: {error.strerror}"),)
     if not stat.S_ISDIR(found.mode):
         return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", "something else stands in the place of the data"),)
-    return _over_use(contents, folder)
+    record = contents.find(folder)
+    if record is None:
+        return ()
+    backend = contents.backends.of(record)
+    if not backend.holds:
+        return _over_use(contents, record)
+    illness = backend.illness(record)
+    return (HealthProblem(HealthStatus.DEGRADED, "LimitLost", illness),) if illness else ()
 
 
-def _over_use(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
-    measured, record = contents.usage.get(folder), contents.find(folder)
-    if measured is None or record is None or measured.used_bytes <= record.capacity_bytes:
+def _over_use(contents: Contents, record: Record) -> tuple[HealthProblem, ...]:
+    measured = contents.usage.get(record.folder)
+    if measured is None or measured.used_bytes <= record.capacity_bytes:
         return ()
     message = f"{measured.used_bytes} bytes are used of {record.capacity_bytes}; a directory has no hard limit"
     return (HealthProblem(HealthStatus.DEGRADED, "OverCapacity", message),)

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from provisioner.errors import InvalidRequest
 from provisioner.names import POOL_NAME
+from provisioner.records import Enforce
 
 # External-provisioner adds these; they are never the class's own (its README, "--extra-create-metadata").
 METADATA_PREFIX = "csi.storage.k8s.io/"
@@ -20,14 +21,15 @@ _CLAIM_NAME = METADATA_PREFIX + "pvc/name"
 
 @dataclass(frozen=True, slots=True)
 class ClassParameters:
-    """Parsed parameters. pool: '' for the default one; mode: of the volume's root, as a number.
+    """Parsed parameters. pool, enforce: '' for the default; mode: of the volume's root, as a number.
 
     A root that others may not enter is the safe default; a pod's fsGroup, or uid and gid here, open it
     for those who are not root.
     """
 
     pool: str = ""
-    enforce: str = "besteffort"
+    enforce: Enforce | Literal[""] = ""
+    backend: str = "auto"
     mode: int = 0o770
     uid: int = 0
     gid: int = 0
@@ -57,7 +59,8 @@ _OWNER = Parameter(f"a number from 0 to {_HIGHEST_ID}", "[0-9]{1,10}", int, high
 
 SCHEMA: dict[str, Parameter] = {
     "pool": Parameter("the name of a pool", POOL_NAME),
-    "enforce": Parameter("'besteffort': a plain directory has no hard limit", "besteffort"),
+    "enforce": Parameter("'required' or 'besteffort'", "required|besteffort"),
+    "backend": Parameter("'auto', 'subvolume' or 'directory'", "auto|subvolume|directory"),
     "mode": Parameter("three or four octal digits such as '0770'", "0?[0-7]{3}|[0-7]{4}", partial(int, base=8)),
     "uid": _OWNER,
     "gid": _OWNER,

@@ -13,10 +13,12 @@ import structlog
 from sortedcontainers import SortedDict
 
 from provisioner import records
+from provisioner.backends.choosing import Backends
 from provisioner.capacity import Ledger
 from provisioner.disk import Disk, Space
 from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotFound, VolumeQuarantined
 from provisioner.linux.mountinfo import MountInfo
+from provisioner.model import Statistics
 from provisioner.names import identify, is_folder
 from provisioner.publications import Publications
 from provisioner.records import Broken, Record
@@ -36,7 +38,8 @@ class Contents:
         self.disk = disk
         self.usage = Usage(disk.control_fd)
         self.ledger = Ledger(settings, disk.space, self.foreign_bytes)
-        self.trash = Trash(disk.trash_fd, self.ledger.erased)
+        self.backends = Backends(settings, disk)
+        self.trash = Trash(disk.trash_fd, self.ledger.erased, dismantle=self.backends.dismantle)
         self.publications = Publications(disk)
         self.quarantined: dict[str, str] = {}
         self._assumed_foreign_bytes = 0
@@ -55,6 +58,7 @@ class Contents:
                 found.append((item.folder, item))
                 self.ledger.promise(item.capacity_bytes)
         self._volumes.update(found)
+        self.backends.recover(record for _, record in found)
         self.publications.recover(mounts)
         self.usage.load()
         self._assumed_foreign_bytes = max(0, self.disk.space().used_bytes - self.ledger.held_bytes)
@@ -121,6 +125,11 @@ class Contents:
     def volume_count(self) -> int:
         """How many volumes there are, without those in quarantine."""
         return len(self._volumes)
+
+    def counted(self, folder: str) -> Statistics | None:
+        """Give what the filesystem itself counts of a volume; None where nothing but a walk could."""
+        record: Record | None = self._volumes.get(folder)
+        return self.backends.of(record).figures(record) if record else None
 
     def folders(self) -> list[str]:
         """Name all volumes; for background work only."""
@@ -239,8 +248,9 @@ class Pool:
             return True
 
     def examine(self) -> None:
-        """See whether a disk that let a call down is well again."""
+        """See whether a disk that let a call down is well again, and whether limits still hold."""
         with suppress(PoolUnavailable, NotReady), self.use() as contents:
+            contents.backends.tend()
             if contents.disk.illness:
                 contents.disk.probe()
 

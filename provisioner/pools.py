@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import msgspec
 import structlog
 
 from provisioner.disk import Disk, PoolLocked
@@ -25,7 +26,9 @@ class Pools:
 
     def __init__(self, settings: Settings) -> None:
         """Know the settings; `lock` and `load` bring the disks."""
-        self.pools = [Pool(pool) for pool in settings.pools]
+        self.pools = [
+            Pool(msgspec.structs.replace(pool, enforce=pool.enforce or settings.enforce)) for pool in settings.pools
+        ]
         self.ready = False
         self._lock_wait_s = settings.lock_wait_seconds
         self._stopping = threading.Event()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 
 from provisioner import capabilities, health, mounts
-from provisioner.backends import Backend
-from provisioner.backends.directory import DirectoryBackend
+from provisioner.backends.directory import open_data
 from provisioner.capabilities import MountAttributes
 from provisioner.errors import (
     CapacityOutOfRange,
@@ -47,7 +47,6 @@ class Publishing:
         self._pools = pools
         self._operations = operations
         self._roots = roots
-        self._backend: Backend = DirectoryBackend()
 
     def stage(self, volume_id: str, staging_target_path: str, capability: Capability) -> None:
         """Find everything as it should be; a directory needs no staging (spec, NodeStageVolume)."""
@@ -86,18 +85,18 @@ class Publishing:
             record = require(contents, wanted.volume_id)
             _check_usable(record, wanted.capability, contents.disk.fs_type)
             with self._roots.open(wanted.target_path, what="target_path") as target:
-                source_fd = self._open_source(contents, folder)
+                source_fd = self._open_source(contents, record)
                 try:
                     self._ensure_published(contents, folder, source_fd, target, wanted, call)
                 finally:
                     os.close(source_fd)
 
-    def _open_source(self, contents: Contents, folder: str) -> int:
+    def _open_source(self, contents: Contents, record: Record) -> int:
         try:
-            return self._backend.open_source(contents.disk.volumes_fd, folder)
+            return contents.backends.of(record).open_source(record.folder)
         except OSError as error:
             raise VolumeQuarantined(
-                f"volume {contents.disk.pool_id}.{folder}: its data cannot be opened: {error.strerror}"
+                f"volume {record.volume_id}: its data cannot be opened: {error.strerror}"
             ) from error
 
     def _ensure_published(
@@ -155,7 +154,7 @@ class Publishing:
         if contents is None or parsed is None:
             return None
         try:
-            source_fd = self._backend.open_source(contents.disk.volumes_fd, parsed.folder)
+            source_fd = open_data(contents.disk.volumes_fd, parsed.folder)
         except OSError:
             return None
         stack.callback(os.close, source_fd)
@@ -171,7 +170,7 @@ class Publishing:
             record = require(contents, volume_id)
             if not volume_path.startswith("/") or not contents.publications.is_at(folder, volume_path):
                 raise TargetNotFound(f"volume_path {volume_path!r}: volume {volume_id} is not published there")
-            return _statistics(contents, folder, record)
+            return _statistics(contents, record)
 
     def expand(self, volume_id: str, volume_path: str, wanted: CapacityRange) -> int:
         """Give the size; a directory has grown when its record has (spec, NodeExpandVolume)."""
@@ -252,9 +251,13 @@ def _remove(target: Target) -> None:
         return  # empty, and the retry or the unpublish takes it
 
 
-def _statistics(contents: Contents, folder: str, record: Record) -> Statistics:
-    measured = contents.usage.get(folder)
+def _statistics(contents: Contents, record: Record) -> Statistics:
+    counted = contents.backends.of(record).figures(record)
     space = contents.disk.space()
+    if counted:
+        left = min(counted.bytes.available, space.free_bytes)
+        return replace(counted, bytes=replace(counted.bytes, available=left))
+    measured = contents.usage.get(record.folder)
     used, inodes = (measured.used_bytes, measured.inodes) if measured else (0, 0)
     left = max(0, min(record.capacity_bytes - used, space.free_bytes))
     return Statistics(

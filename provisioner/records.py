@@ -25,23 +25,31 @@ MAX_BYTES = 65536
 _CHUNK = 256
 _READERS = 4
 
+BackendName = Literal["directory", "subvolume"]
+Enforce = Literal["required", "besteffort"]
+
 WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of a volume. capacity_bytes: promised; mode: octal text; claim: 'namespace/name' or ''."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What is known of a volume. capacity_bytes: promised; mode: octal text; claim: 'namespace/name' or ''.
+
+    subvolume_id: of the backend 'subvolume' alone. What a backend adds has a default, and is left out where it has
+    that: older records stay readable, and an older version refuses only the backends that it does not know.
+    """
 
     schema: int
     volume_id: str
     name: str
     capacity_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]  # CSI's are int64
-    backend: Literal["directory"]
-    enforce: Literal["besteffort"]
+    backend: BackendName
+    enforce: Enforce
     mode: str
     uid: int
     gid: int
     created_at: str
     claim: str = ""
+    subvolume_id: int = 0
 
     @property
     def folder(self) -> str:

@@ -12,9 +12,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from provisioner.names import POOL_NAME
+from provisioner.records import Enforce
 from provisioner.sizes import parse_quantity, parse_reserve
 
 PoolName = Annotated[str, msgspec.Meta(pattern=rf"^{POOL_NAME}\Z")]
+
+
+QuotaKey = Literal["require", "enable", "simple"]
 
 
 class SettingsError(ValueError):
@@ -29,7 +33,9 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     reserve: kept free, a share of the filesystem ('5%') or a size.
     overcommit: promises may reach size x overcommit.
     default_size: of a volume for which no size is asked.
-    enforce: 'besteffort': volumes are plain directories without a hard limit.
+    enforce: 'required': a volume has a limit that holds, or is not made; 'besteffort' allows plain directories, whose
+    size is only watched. That of a class goes before that of its pool, and that before the one of the whole file.
+    quota: on btrfs, whether the driver may switch quota groups on ('enable'), or simple quotas ('simple').
     """
 
     name: PoolName
@@ -39,7 +45,8 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     reserve: str | int = "5%"
     overcommit: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
     default_size: str | int = "1Gi"
-    enforce: Literal["besteffort"] | None = None
+    enforce: Enforce | None = None
+    quota: QuotaKey = "require"
 
     def reserve_bytes(self, whole_bytes: int) -> int:
         """Give the reserve in bytes for a filesystem of `whole_bytes`."""
@@ -60,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """
 
     pools: Annotated[list[PoolSettings], msgspec.Meta(min_length=1)]
-    enforce: Literal["besteffort"] = "besteffort"
+    enforce: Enforce = "besteffort"
     node_id: str = ""
     target_roots: list[str] = msgspec.field(default_factory=lambda: ["/var/lib/kubelet"])
     lock_wait_seconds: Annotated[float, msgspec.Meta(ge=0)] = 10.0

@@ -36,6 +36,8 @@ _HOLD_S = 60.0
 # An entry that somebody still writes to could keep the eraser for ever: others get their turn after so many steps.
 _STEPS_A_TURN = 100_000
 
+_DEFER_S = 1.0
+
 # A thread that waits for a dead disk cannot be ended; whoever stops the trash has other things to do.
 _STOP_S = 10.0
 
@@ -57,7 +59,9 @@ class Trash:
     """The trash of one pool.
 
     `erased` is told each entry that is gone, by the eraser's thread; it may be told of one twice, or of one that it
-    does not know. `pace` belongs to this trash alone, for `stop` ends it.
+    does not know. `dismantle` takes apart what an entry has besides files, given its directory, and says False while
+    the kernel is not done with it: such an entry is asked again soon. `pace` belongs to this trash alone, for `stop`
+    ends it.
     """
 
     def __init__(
@@ -66,11 +70,13 @@ class Trash:
         erased: Callable[[str], None],
         pace: Pace | None = None,
         *,
+        dismantle: Callable[[int], bool] = lambda _entry_fd: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the directory anew, so that nobody can close it under a thread that still works in it."""
         self._fd = open_directory(".", trash_dir_fd)
         self._erased = erased
+        self._dismantle = dismantle
         self._pace = pace or Pace()
         self._clock = clock
         self._guard = threading.Lock()
@@ -205,6 +211,9 @@ class Trash:
     def _try(self, entry: str, pace: Paced) -> None:
         """Erase an entry; tell whoever waits for its room, or remember why not."""
         try:
+            if not self._dismantled(entry):
+                self._defer(entry)
+                return
             obstacles = _erase_entry(self._fd, entry, pace)
         except OSError as error:
             obstacles = [Obstacle("", error.errno or errno.EIO, error.strerror or str(error))]
@@ -215,6 +224,20 @@ class Trash:
             self._waits.pop(entry, None)
         self._erased(entry)
         log.debug("erased", entry=entry)
+
+    def _dismantled(self, entry: str) -> bool:
+        try:
+            with opened(entry, self._fd) as entry_fd:
+                return self._dismantle(entry_fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return True  # not a directory: nothing but a name to unlink
+            raise
+
+    def _defer(self, entry: str) -> None:
+        with self._guard:
+            before = self._waits.get(entry)
+            self._waits[entry] = _Wait(self._clock() + _DEFER_S, before.tries if before else 1)
 
     def _obstructed(self, entry: str, obstacles: list[Obstacle]) -> None:
         with self._guard:

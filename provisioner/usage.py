@@ -14,6 +14,7 @@ import structlog
 
 from provisioner.directories import opened
 from provisioner.errors import PoolUnavailable
+from provisioner.model import Statistics
 from provisioner.pace import Pace, Paced, Stopped
 from provisioner.walking import measure
 
@@ -198,6 +199,9 @@ class MeasuredPool(Protocol):
     def folders(self) -> Iterable[str]:
         """Name its volumes."""
 
+    def counted(self, folder: str) -> Statistics | None:
+        """Give what the filesystem itself counts of a volume; None where nothing but a walk could."""
+
 
 class _WhileThere:
     """A pace that ends the walk over a disk that went: whoever takes it back waits until nobody uses the old one."""
@@ -270,7 +274,7 @@ class Measurer:
         is what shrinks fastest meanwhile.
         """
         disk, usage, pace = pool.disk, pool.usage, _WhileThere(self._pace, pool.disk)
-        ours = sum(self._measure_volume(disk.volumes_fd, folder, usage, pace) for folder in pool.folders())
+        ours = sum(self._measure_volume(pool, folder, pace) for folder in pool.folders())
         usage.keep_only(pool.folders())
         ours += sum(measure(dir_fd, pace)[0] for dir_fd in (disk.staging_fd, disk.trash_fd))
         space = os.fstatvfs(disk.volumes_fd)
@@ -278,13 +282,24 @@ class Measurer:
         usage.put_foreign(max(0, used - ours), self._clock())
         usage.save()
 
-    def _measure_volume(self, volumes_fd: int, folder: str, usage: Usage, pace: Paced) -> int:
+    def _measure_volume(self, pool: MeasuredPool, folder: str, pace: Paced) -> int:
         """Measure a volume and give its bytes; the last figure where it cannot be read, 0 where there is none."""
+        usage = pool.usage
         try:
-            with opened(f"{folder}/{_DATA}", volumes_fd) as fd:
-                used_bytes, inodes = measure(fd, pace)
+            used_bytes, inodes = _counted(pool, folder) or _walked(pool, folder, pace)
         except OSError:
             last = usage.get(folder)
             return last.used_bytes if last else 0
         usage.put(folder, Measurement(used_bytes, inodes, self._clock()))
         return used_bytes
+
+
+def _counted(pool: MeasuredPool, folder: str) -> tuple[int, int] | None:
+    """Give bytes and inodes of a volume as its filesystem counts them; no inodes where it counts none."""
+    found = pool.counted(folder)
+    return (found.bytes.used, found.inodes.used if found.inodes else 0) if found else None
+
+
+def _walked(pool: MeasuredPool, folder: str, pace: Paced) -> tuple[int, int]:
+    with opened(f"{folder}/{_DATA}", pool.disk.volumes_fd) as fd:
+        return measure(fd, pace)

@@ -11,12 +11,12 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from provisioner import capabilities, health, listing, parameters, records
-from provisioner.backends import Backend, Layout
-from provisioner.backends.directory import DirectoryBackend
+from provisioner.backends import Backend
 from provisioner.errors import (
     InvalidRequest,
     PoolUnavailable,
@@ -55,7 +55,6 @@ class Volumes:
         """Work on `pools`; `operations` is shared with whoever publishes."""
         self._pools = pools
         self._operations = operations
-        self._backend: Backend = DirectoryBackend()
 
     @property
     def ready(self) -> bool:
@@ -96,14 +95,15 @@ class Volumes:
                 )
 
     def _make(self, contents: Contents, folder: str, wanted: NewVolume, asked: ClassParameters, call: Call) -> Record:
+        backend = contents.backends.choose(asked)
         size = size_for(wanted.capacity, contents.settings.default_size_bytes)
-        record = Record(
+        draft = Record(
             schema=SCHEMA,
             volume_id=f"{contents.disk.pool_id}.{folder}",
             name=wanted.name,
             capacity_bytes=size,
-            backend="directory",
-            enforce="besteffort",
+            backend=backend.name,
+            enforce=contents.backends.enforce(asked),
             mode=f"{asked.mode:04o}",
             uid=asked.uid,
             gid=asked.gid,
@@ -112,7 +112,7 @@ class Volumes:
         )
         contents.ledger.reserve(size, what=f"volume {wanted.name!r}")
         try:
-            self._build_and_commit(contents, folder, record, asked, call)
+            record = self._build_and_commit(contents, draft, backend, call)
         except BaseException:
             contents.ledger.release(size)
             raise
@@ -120,10 +120,8 @@ class Volumes:
         contents.disk.settle("volumes")
         return record
 
-    def _build_and_commit(
-        self, contents: Contents, folder: str, record: Record, asked: ClassParameters, call: Call
-    ) -> None:
-        disk, entry = contents.disk, f"{folder}.{secrets.token_hex(4)}"
+    def _build_and_commit(self, contents: Contents, draft: Record, backend: Backend, call: Call) -> Record:
+        disk, entry = contents.disk, f"{draft.folder}.{secrets.token_hex(4)}"
         try:
             call.check()
             os.mkdir(entry, 0o700, dir_fd=disk.staging_fd)
@@ -131,21 +129,22 @@ class Volumes:
                 entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=disk.staging_fd
             )
             try:
-                self._backend.build(entry_fd, Layout(record.capacity_bytes, asked.mode, asked.uid, asked.gid))
+                record = backend.build(entry_fd, draft)
                 records.write(entry_fd, records.FILE, record)
                 os.fsync(entry_fd)
             finally:
                 os.close(entry_fd)
             call.check()
-            rename_noreplace(entry, folder, src_dir_fd=disk.staging_fd, dst_dir_fd=disk.volumes_fd)
+            rename_noreplace(entry, draft.folder, src_dir_fd=disk.staging_fd, dst_dir_fd=disk.volumes_fd)
         except FileExistsError as error:
             _undo(contents, entry)
             raise VolumeQuarantined(
-                f"volume {record.volume_id}: an unknown folder stands in its place; left alone"
+                f"volume {draft.volume_id}: an unknown folder stands in its place; left alone"
             ) from error
         except BaseException:
             _undo(contents, entry)
             raise
+        return record
 
     def get(self, volume_id: str) -> Volume:
         """Look a volume up; VolumeNotFound where there is none."""
@@ -171,12 +170,14 @@ class Volumes:
 
     def capacity(self, given: dict[str, str], asked: tuple[Capability, ...]) -> AvailableCapacity:
         """Say what one more volume of a class may have; nothing where its pool is away or cannot be written to."""
-        pool = self._pools.named(parameters.parse(given).pool)
+        wanted = parameters.parse(given)
+        pool = self._pools.named(wanted.pool)
         self._pools.check_ready()
         try:
             with pool.use() as contents, disk_faults(f"pool {pool.settings.name!r}: capacity"):
                 for capability in asked:
                     capabilities.check(capability, contents.disk.fs_type)
+                contents.backends.choose(wanted)
                 left = 0 if contents.disk.illness else contents.ledger.promisable()
         except (PoolUnavailable, InvalidRequest):
             left = 0
@@ -204,8 +205,7 @@ class Volumes:
         try:
             call.check()
             grown = msgspec.structs.replace(record, capacity_bytes=size)
-            self._backend.resize(contents.disk.volumes_fd, folder, size)
-            records.replace(contents.disk.staging_fd, contents.disk.volumes_fd, folder, grown)
+            _resize(contents, record, grown)
         except BaseException:
             contents.ledger.release(more)
             raise
@@ -263,6 +263,18 @@ class Volumes:
             contents.trash.wake(entry)
 
 
+def _resize(contents: Contents, record: Record, grown: Record) -> None:
+    """Grow a volume and its record; where the record cannot be written, the limit goes back to what it says."""
+    backend = contents.backends.of(record)
+    backend.resize(record, grown.capacity_bytes)
+    try:
+        records.replace(contents.disk.staging_fd, contents.disk.volumes_fd, record.folder, grown)
+    except OSError:
+        with suppress(OSError):  # the next start does it
+            backend.resize(record, record.capacity_bytes)
+        raise
+
+
 def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> None:
     """Raise VolumeConflict unless the volume is what a retry of its creation would ask for."""
     have = record.capacity_bytes
@@ -274,6 +286,11 @@ def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> No
         raise VolumeConflict(
             f"volume {record.name!r} exists with mode {record.mode}, uid {record.uid}, gid {record.gid}; "
             f"wanted {asked.mode:04o}, {asked.uid}, {asked.gid}"
+        )
+    if asked.backend not in ("auto", record.backend) or asked.enforce not in ("", record.enforce):
+        raise VolumeConflict(
+            f"volume {record.name!r} exists with backend {record.backend}, enforce {record.enforce}; "
+            f"wanted {asked.backend}, {asked.enforce or 'any'}"
         )
 
 

@@ -51,6 +51,7 @@ BTRFS_QGROUP_STATUS_FLAG_RESCAN = 0x2
 BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT = 0x4  # figures may be wrong until a rescan
 BTRFS_QGROUP_STATUS_FLAG_SIMPLE_MODE = 0x8
 
+_BTRFS_LAST_FREE_OBJECTID = 2**64 - 256
 BTRFS_FIRST_FREE_OBJECTID = 256  # inode of every subvolume's root
 
 _BTRFS_SUBVOL_SPEC_BY_ID = 1 << 4  # Linux 5.7
@@ -58,6 +59,7 @@ _BTRFS_QGROUP_LIMIT_MAX_RFER = 0x1
 _BTRFS_ROOT_TREE_OBJECTID = 1
 _BTRFS_QUOTA_TREE_OBJECTID = 8
 _BTRFS_ROOT_ITEM_KEY = 132
+_BTRFS_ROOT_BACKREF_KEY = 144
 _BTRFS_ROOT_REF_KEY = 156
 _BTRFS_QGROUP_STATUS_KEY = 240
 _BTRFS_QGROUP_INFO_KEY = 242
@@ -84,8 +86,10 @@ class QgroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a tree, of the objectid and type that were asked for."""
+    """One item of a tree."""
 
+    objectid: int
+    type: int
     offset: int
     data: bytes
 
@@ -121,6 +125,32 @@ def nested_subvolumes(fd: int, subvolume_id: int) -> list[int]:
     """List the subvolumes whose parent is the given one."""
     refs = search(fd, _BTRFS_ROOT_TREE_OBJECTID, subvolume_id, _BTRFS_ROOT_REF_KEY)
     return [item.offset for item in refs]
+
+
+def parent_of(fd: int, subvolume_id: int) -> int | None:
+    """Give the subvolume that another one is nested in; None for one that is destroyed."""
+    item = next(search(fd, _BTRFS_ROOT_TREE_OBJECTID, subvolume_id, _BTRFS_ROOT_BACKREF_KEY), None)
+    return item.offset if item else None
+
+
+def subvolumes_from(fd: int, first: int) -> Iterator[int]:
+    """List the subvolumes whose id is `first` or more, in their order; a later one has a greater id."""
+    while True:
+        found = _search_once(
+            fd,
+            _BTRFS_ROOT_TREE_OBJECTID,
+            (first, _BTRFS_LAST_FREE_OBJECTID),
+            _BTRFS_ROOT_ITEM_KEY,
+            (0, _U64),
+            _MANY_BYTES,
+            _MANY,
+        )
+        if not found:
+            return
+        for item in found:
+            if item.type == _BTRFS_ROOT_ITEM_KEY:
+                yield item.objectid
+        first = found[-1].objectid + 1
 
 
 def subvolume_exists(fd: int, subvolume_id: int) -> bool:
@@ -209,7 +239,7 @@ def search(fd: int, tree: int, objectid: int, item_type: int, offsets: tuple[int
     """
     first, last = offsets
     while first <= last:
-        found = _search_once(fd, tree, objectid, item_type, (first, last), _MANY_BYTES, _MANY)
+        found = _search_once(fd, tree, (objectid, objectid), item_type, (first, last), _MANY_BYTES, _MANY)
         if not found:
             return
         yield from found
@@ -217,20 +247,27 @@ def search(fd: int, tree: int, objectid: int, item_type: int, offsets: tuple[int
 
 
 def _lookup(fd: int, tree: int, objectid: int, item_type: int, offset: int) -> Item | None:
-    found = _search_once(fd, tree, objectid, item_type, (offset, offset), _ONE_BYTES, 1)
+    found = _search_once(fd, tree, (objectid, objectid), item_type, (offset, offset), _ONE_BYTES, 1)
     return found[0] if found else None
 
 
 def _search_once(
-    fd: int, tree: int, objectid: int, item_type: int, offsets: tuple[int, int], room_bytes: int, count: int
+    fd: int,
+    tree: int,
+    objectids: tuple[int, int],
+    item_type: int,
+    offsets: tuple[int, int],
+    room_bytes: int,
+    count: int,
 ) -> list[Item]:
-    key = _SEARCH_KEY.pack(tree, objectid, objectid, *offsets, 0, _U64, item_type, item_type, count, 0)
+    """Make one request: the bounds are those of the whole key, so that between two objectids lies all of the first."""
+    key = _SEARCH_KEY.pack(tree, *objectids, *offsets, 0, _U64, item_type, item_type, count, 0)
     answer = ioctl(fd, BTRFS_IOC_TREE_SEARCH_V2, key + _SEARCH_SIZE.pack(room_bytes) + bytes(room_bytes))
     items, at = [], _SEARCH_KEY.size + _SEARCH_SIZE.size
     for _ in range(_SEARCH_KEY.unpack_from(answer)[9]):
-        _, _, offset, _, length = _SEARCH_HEADER.unpack_from(answer, at)
+        _, objectid, offset, kind, length = _SEARCH_HEADER.unpack_from(answer, at)
         at += _SEARCH_HEADER.size
-        items.append(Item(offset, answer[at : at + length]))
+        items.append(Item(objectid, kind, offset, answer[at : at + length]))
         at += length
     return items
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioner.linux.mount import MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
+from provisioner.model import Statistics
 from provisioner.pace import Pace
 from provisioner.usage import Measurer, Usage
 from provisioner.walking import measure
@@ -96,6 +97,10 @@ class Pool:
     def folders(self) -> list[str]:
         """Name it."""
         return ["pvc-1"]
+
+    def counted(self, folder: str) -> Statistics | None:  # noqa: ARG002  the Protocol names it
+        """Count nothing."""
+        return None
 
 
 def test_what_strangers_use_is_foreign_and_what_is_ours_is_not(memory: Path) -> None:

@@ -13,9 +13,9 @@ MIB = 2**20
 _WRITER = """
 import errno, os, sys
 path, want, chunk, sync = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True"
-fd, written, refused = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 0, 0
-data = os.urandom(chunk)
+data, written, refused = os.urandom(chunk), 0, 0
 try:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     while written < want:
         written += os.write(fd, data[: want - written])
         if sync:

@@ -58,6 +58,13 @@ def wanted(name: str, size: int = MIB, *, limit: int = 0, **parameters: str) -> 
     return NewVolume(name, CapacityRange(size, limit), (MULTI,), parameters)
 
 
-def at(volume_id: str, target: Path | str, capability: Capability = MULTI, *, readonly: bool = False) -> Publication:
+def at(
+    volume_id: str,
+    target: Path | str,
+    capability: Capability = MULTI,
+    *,
+    readonly: bool = False,
+    staged: str = "/staged",
+) -> Publication:
     """Give a request for a publication."""
-    return Publication(volume_id, str(target), "/staged", capability, readonly)
+    return Publication(volume_id, str(target), staged, capability, readonly)

@@ -69,7 +69,8 @@ def test_keys_are_camel_case() -> None:
         {"overcommit": 1001},
         {"overcommit": float("nan")},
         {"overcommit": float("inf")},
-        {"enforce": "required"},
+        {"enforce": "always"},
+        {"quota": "on"},
         {"colour": "blue"},
         {"path": None},
     ],
@@ -86,7 +87,7 @@ def test_types_refuse_what_they_can(keys: dict[str, Any]) -> None:
         {"lockWaitSeconds": -1},
         {"measureIntervalSeconds": 0},
         {"measureIntervalSeconds": float("nan")},
-        {"enforce": "required"},
+        {"enforce": "always"},
         {"targetRoots": "/var/lib/kubelet"},
     ],
 )

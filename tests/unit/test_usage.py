@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import PoolUnavailable
+from provisioner.model import Statistics
+from provisioner.model import Usage as Figures
 from provisioner.pace import Pace
 from provisioner.usage import Measurement, Measurer, Usage
 from tests.support.paces import open_fds
@@ -58,6 +60,7 @@ class FakePool:
 
     disk: FakeDisk
     names: list[str] = field(default_factory=list)
+    figures: dict[str, Statistics] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.usage = Usage(self.disk.control_fd)
@@ -65,6 +68,10 @@ class FakePool:
     def folders(self) -> list[str]:
         """Name the volumes."""
         return list(self.names)
+
+    def counted(self, folder: str) -> Statistics | None:
+        """Give what its filesystem counts of a volume."""
+        return self.figures.get(folder)
 
     def volume(self, name: str, size_bytes: int = 0) -> Path:
         """Make a volume with so much data."""
@@ -116,6 +123,16 @@ def test_what_is_saved_is_loaded(pool: FakePool) -> None:
     found = again(pool)
     assert (found.get("pvc-1"), found.get("pvc-2")) == (ONE, TWO)
     assert (found.foreign_bytes, found.foreign_measured_at) == (7, 1700000002.0)
+
+
+def test_what_the_filesystem_counts_is_not_walked(pool: FakePool) -> None:
+    pool.volume("pvc-1", 5000)
+    pool.figures["pvc-1"] = Statistics(Figures(MIB, 4711, MIB - 4711), Figures(100, 7, 93))
+    pool.volume("pvc-2", 5000)
+    pool.figures["pvc-2"] = Statistics(Figures(MIB, 4712, MIB - 4712), None)
+    measurer(pool).run_once()
+    found = [pool.usage.get(name) for name in ("pvc-1", "pvc-2")]
+    assert found == [Measurement(4711, 7, 1700000000.0), Measurement(4712, 0, 1700000000.0)]
 
 
 def test_what_is_forgotten_is_not_known(pool: FakePool) -> None:

@@ -1,0 +1,254 @@
+"""A btrfs subvolume under a quota group of level 1, which carries the limit.
+
+The limit is not on the subvolume's own group, for a tenant may nest another subvolume in it, whose own group would
+have none. Simple quotas let nested ones join the parent's group at once; with full ones `tend` finds and adds them.
+The group of subvolume 257 is 1/257.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+import structlog
+
+from provisioner.backends.directory import finish_root, open_data
+from provisioner.linux import btrfs
+from provisioner.model import Statistics, Usage
+from provisioner.records import DATA, BackendName, Record
+from provisioner.settings import QuotaKey
+
+log = structlog.get_logger(__name__)
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MARK = "subvolume-"  # an empty folder in a trash entry: what was destroyed, and may not be freed yet
+_OFF = (
+    "quotas of this btrfs are off; switch them on with 'btrfs quota enable', or let the driver do it with "
+    "'quota: enable' in the pool's settings"
+)
+
+
+class SubvolumeBackend:
+    """The content is the subvolume `data`; a write past the size is EDQUOT."""
+
+    name: BackendName = "subvolume"
+    holds = True
+
+    def __init__(self, volumes_fd: int, fs_type: str, quota: QuotaKey) -> None:
+        """Work below the directory of a pool's volumes; quota: what the administrator lets us switch on."""
+        self._volumes_fd = volumes_fd
+        self._fs_type = fs_type
+        self._quota = quota
+        self._ours: dict[int, int] = {}  # subvolume -> its group, of volumes and of what is nested in them
+        self._seen = btrfs.BTRFS_FIRST_FREE_OBJECTID
+
+    def refusal(self) -> str:
+        """Refuse where there is no btrfs, or it does not count."""
+        if self._fs_type != "btrfs":
+            return f"wanted a pool on btrfs, found {self._fs_type or 'an unknown filesystem'}"
+        if not btrfs.quota_status(self._volumes_fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON:
+            return _OFF
+        return ""
+
+    def build(self, entry_fd: int, record: Record) -> Record:
+        """Make the subvolume, its group and its limit."""
+        btrfs.create_subvolume(entry_fd, DATA)
+        fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
+        try:
+            number = btrfs.subvolume_id_of(fd)
+            self._hold(number, record.capacity_bytes)
+            finish_root(fd, record)
+        finally:
+            os.close(fd)
+        return msgspec.structs.replace(record, subvolume_id=number)
+
+    def _hold(self, number: int, capacity_bytes: int) -> None:
+        """Make the group of a volume's subvolume, and its limit, as they should be."""
+        group = _group(number)
+        with _tolerated(errno.EEXIST):
+            btrfs.qgroup_create(self._volumes_fd, group)
+        with _tolerated(errno.EEXIST):
+            btrfs.qgroup_assign(self._volumes_fd, number, group)
+        btrfs.qgroup_limit(self._volumes_fd, group, capacity_bytes)
+        self._ours[number] = group
+
+    def resize(self, record: Record, capacity_bytes: int) -> None:
+        """Set the group's limit."""
+        btrfs.qgroup_limit(self._volumes_fd, _group(record.subvolume_id), capacity_bytes)
+
+    def open_source(self, folder: str) -> int:
+        """Open `data`."""
+        return open_data(self._volumes_fd, folder)
+
+    def figures(self, record: Record) -> Statistics | None:
+        """Give what the group holds as of the last commit, at most half a minute ago by default."""
+        try:
+            found = btrfs.qgroup_info(self._volumes_fd, _group(record.subvolume_id))
+        except FileNotFoundError:  # quotas are off
+            return None
+        if found is None:
+            return None
+        left = max(0, record.capacity_bytes - found.referenced_bytes)
+        return Statistics(Usage(record.capacity_bytes, found.referenced_bytes, left), inodes=None)
+
+    def illness(self, record: Record) -> str:
+        """Find a limit that is gone, as after 'btrfs quota disable'."""
+        if not btrfs.quota_status(self._volumes_fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON:
+            return f"the limit is lost: {_OFF}"
+        found = btrfs.qgroup_limit_of(self._volumes_fd, _group(record.subvolume_id))
+        if found != record.capacity_bytes:
+            return f"the limit is {found}, wanted {record.capacity_bytes}; restart the driver to set it again"
+        return ""
+
+    def recover(self, records: Iterable[Record]) -> None:
+        """Switch quotas on where the administrator said so, then hold every volume."""
+        if self._fs_type != "btrfs":
+            return
+        if not btrfs.quota_status(self._volumes_fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON and not self._enable():
+            return
+        for record in records:
+            if record.backend == self.name:
+                self._recover(record)
+        self.tend()
+
+    def _enable(self) -> bool:
+        """Switch quotas on if that is wanted."""
+        if self._quota == "require":
+            return False
+        if self._quota == "simple":
+            log.warning("simple quotas switched on: kernels before 6.7 never mount this filesystem again")
+            btrfs.quota_ctl(self._volumes_fd, btrfs.BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA)
+        else:
+            log.info("quotas switched on")
+            btrfs.quota_ctl(self._volumes_fd, btrfs.BTRFS_QUOTA_CTL_ENABLE)
+        return True
+
+    def _recover(self, record: Record) -> None:
+        number, group = record.subvolume_id, _group(record.subvolume_id)
+        self._ours[number] = group
+        held = number in btrfs.qgroup_members(self._volumes_fd, group)
+        if held and btrfs.qgroup_limit_of(self._volumes_fd, group) == record.capacity_bytes:
+            return
+        try:
+            self._hold(number, record.capacity_bytes)
+        except OSError as error:  # one volume's limit must not keep the others from being served; its health tells
+            log.warning("limit not set", volume_id=record.volume_id, error=str(error))
+
+    def tend(self) -> None:
+        """Add to a volume's group the subvolumes that were made in it since the last look.
+
+        Ids only grow, so that a look costs as much as there are new ones. A snapshot shares extents, which the
+        kernel cannot count anew in passing: then all are counted again.
+        """
+        if self._fs_type != "btrfs":
+            return
+        status = btrfs.quota_status(self._volumes_fd)
+        if not status & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON or status & btrfs.BTRFS_QGROUP_STATUS_FLAG_SIMPLE_MODE:
+            return
+        for number in btrfs.subvolumes_from(self._volumes_fd, self._seen + 1):
+            self._adopt(number)
+            self._seen = number
+        if status & (btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT | btrfs.BTRFS_QGROUP_STATUS_FLAG_RESCAN) == (
+            btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT
+        ):
+            with _tolerated(errno.EINPROGRESS):
+                btrfs.quota_rescan(self._volumes_fd)
+
+    def _adopt(self, number: int) -> None:
+        """Let a subvolume count where its parent does, should that be one of ours."""
+        group = self._ours.get(btrfs.parent_of(self._volumes_fd, number) or 0)
+        if group is None or number in self._ours:
+            return
+        with _tolerated(errno.EEXIST, errno.ENOENT):  # it is gone already
+            btrfs.qgroup_assign(self._volumes_fd, number, group)
+            log.info("nested subvolume found", subvolume=number, group=f"1/{group & 0xFFFFFFFF}")
+        self._ours[number] = group
+
+    def dismantle(self, entry_fd: int) -> bool:
+        """Destroy `data` and what is nested in it, and once the kernel has freed them, their groups."""
+        if self._fs_type != "btrfs":
+            return True
+        self._destroy(entry_fd)
+        marks = [name for name in _listed(entry_fd) if name.startswith(_MARK)]
+        for mark in marks:
+            if not self._forget(entry_fd, int(mark.removeprefix(_MARK))):
+                return False
+            os.rmdir(mark, dir_fd=entry_fd)
+        return True
+
+    def _destroy(self, entry_fd: int) -> None:
+        try:
+            fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            if os.fstat(fd).st_ino != btrfs.BTRFS_FIRST_FREE_OBJECTID:
+                return  # a plain directory, which the eraser empties
+            number = btrfs.subvolume_id_of(fd)
+        finally:
+            os.close(fd)
+        with _tolerated(errno.EEXIST):
+            os.mkdir(f"{_MARK}{number}", 0o700, dir_fd=entry_fd)
+        # At its limit nothing can be destroyed: that writes as well.
+        with _tolerated(errno.ENOENT, errno.ENOTCONN):
+            btrfs.qgroup_limit(entry_fd, _group(number), None)
+        for nested in self._nested(entry_fd, number):
+            with _tolerated(errno.EEXIST, errno.ENOENT, errno.ENOTCONN):
+                btrfs.qgroup_assign(entry_fd, nested, _group(number))  # so that it is found again by `_forget`
+            btrfs.destroy_subvolume_by_id(entry_fd, nested)
+        btrfs.destroy_subvolume(entry_fd, DATA)
+
+    def _nested(self, fd: int, number: int) -> list[int]:
+        """List all that is nested in a subvolume, the innermost first."""
+        found, todo = [], [number]
+        while todo:
+            inner = btrfs.nested_subvolumes(fd, todo.pop())
+            found += inner
+            todo += inner
+        return found[::-1]
+
+    def _forget(self, fd: int, number: int) -> bool:
+        """Remove the groups of a destroyed volume; False while one of its subvolumes is not freed."""
+        group = _group(number)
+        members = {number, *_or_none(lambda: btrfs.qgroup_members(fd, group))}
+        if any(btrfs.subvolume_exists(fd, member) for member in members):
+            return False
+        for gone in (*members, group):
+            with _tolerated(errno.ENOENT, errno.ENOTCONN):
+                btrfs.qgroup_remove(fd, gone)
+        for member in members:
+            self._ours.pop(member, None)
+        return True
+
+
+def _group(subvolume_id: int) -> int:
+    return btrfs.qgroup_id(1, subvolume_id)
+
+
+def _listed(dir_fd: int) -> list[str]:
+    fd = os.open(".", _DIRECTORY, dir_fd=dir_fd)  # a listing has a position, which descriptors share
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _or_none(read: Callable[[], list[int]]) -> list[int]:
+    """Give what is read of the quota tree; nothing where quotas are off."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def _tolerated(*numbers: int) -> Iterator[None]:
+    """Let some errnos be as good as success."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise

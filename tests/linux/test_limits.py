@@ -1,0 +1,137 @@
+"""A size that holds: the same promises for every means, tried as a tenant would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner.errors import CapacityOutOfRange, OutOfCapacity, VolumeConflict
+from provisioner.linux.fallocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
+from provisioner.model import CapacityRange
+from tests.support.disks import until
+from tests.support.limited import MIB, finish, start_writing, write_as_pod
+from tests.support.means import MEANS, Means, Served, serving
+from tests.support.provisioned import MULTI, PATIENT
+
+SIZE = 32 * MIB
+
+
+@pytest.fixture(params=MEANS, ids=lambda means: means.name)
+def means(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Means]:
+    """Each means in turn, with its filesystem mounted."""
+    found: Means = request.param
+    with found.filesystem(tmp_path):
+        yield found
+
+
+@pytest.fixture
+def served(means: Means, tmp_path: Path) -> Iterator[Served]:
+    """A pool at work."""
+    with serving(means, tmp_path) as found:
+        yield found
+
+
+def test_a_volume_holds_its_size_and_not_a_byte_more_whoever_writes(served: Served) -> None:
+    target = served.publish(served.create("full", SIZE))
+    neighbour = served.publish(served.create("neighbour", SIZE))
+    writers = [start_writing(target / f"file{n}", SIZE) for n in range(4)]
+    found = [finish(writer) for writer in writers]
+    assert {writer.errno for writer in found} == {served.means.refused}
+    assert SIZE * 0.9 <= sum(writer.bytes for writer in found) <= SIZE
+    assert write_as_pod(neighbour / "file", SIZE // 2).errno == 0
+
+
+def test_fallocate_is_bound_and_holes_are_free(served: Served) -> None:
+    target = served.publish(served.create("full", SIZE))
+    file = target / "file"
+    file.touch()
+    fd = os.open(file, os.O_RDWR)
+    try:
+        os.ftruncate(fd, 100 * SIZE)  # a hole takes nothing
+        os.pwrite(fd, b"x", 99 * SIZE)
+        with pytest.raises(OSError, match=r"space|quota") as refused:
+            fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * SIZE)
+        assert refused.value.errno == served.means.refused
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 100 * SIZE)
+    finally:
+        os.close(fd)
+    os.sync()
+    file.chmod(0o666)
+    assert write_as_pod(target / "another", SIZE // 2).errno == 0
+
+
+def test_a_volume_grows_while_it_is_written(served: Served) -> None:
+    volume = served.create("grows", SIZE)
+    target = served.publish(volume)
+    assert write_as_pod(target / "file", 2 * SIZE).errno == served.means.refused
+    grown = served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+    assert grown.capacity_bytes == 2 * SIZE
+    assert served.provisioner.publishing.expand(volume.volume_id, str(target), CapacityRange(2 * SIZE)) == 2 * SIZE
+    more = write_as_pod(target / "more", 2 * SIZE)
+    assert more.errno == served.means.refused
+    assert 0.85 * SIZE <= more.bytes <= SIZE
+    again = served.provisioner.volumes.expand(volume.volume_id, CapacityRange(SIZE), MULTI, PATIENT)
+    assert again.capacity_bytes == 2 * SIZE  # it is large enough, and never shrinks
+
+
+def test_growth_beyond_the_disk_keeps_the_old_size(served: Served) -> None:
+    volume = served.create("stays", SIZE)
+    target = served.publish(volume)
+    with pytest.raises(OutOfCapacity):
+        served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2**40), MULTI, PATIENT)
+    with pytest.raises(CapacityOutOfRange):
+        served.provisioner.volumes.expand(volume.volume_id, CapacityRange(0, SIZE // 2), MULTI, PATIENT)
+    found = write_as_pod(target / "file", 2 * SIZE)
+    assert (found.errno, found.bytes <= SIZE) == (served.means.refused, True)
+
+
+def test_statistics_are_the_size_and_what_is_used(served: Served) -> None:
+    volume = served.create("counted", SIZE)
+    target = served.publish(volume)
+    assert write_as_pod(target / "file", SIZE // 2).errno == 0
+    os.sync()
+    found = served.provisioner.publishing.statistics(volume.volume_id, str(target))
+    assert found.bytes.total == SIZE
+    assert SIZE // 2 <= found.bytes.used <= SIZE * 0.6
+    assert found.bytes.used + found.bytes.available == SIZE
+
+
+def test_a_limit_holds_again_after_a_restart(means: Means, tmp_path: Path) -> None:
+    with serving(means, tmp_path) as served:
+        volume = served.create("kept", SIZE)
+    with serving(means, tmp_path) as served:
+        target = served.publish(volume)
+        found = write_as_pod(target / "file", 2 * SIZE)
+        assert (found.errno, found.bytes <= SIZE) == (means.refused, True)
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+
+
+def test_a_retry_gives_the_same_volume_and_another_means_is_a_conflict(served: Served) -> None:
+    first = served.create("again", SIZE)
+    assert served.create("again", SIZE) == first
+    assert served.create("again", SIZE, backend="auto") == first
+    with pytest.raises(VolumeConflict, match="backend"):
+        served.create("again", SIZE, backend="directory", enforce="besteffort")
+
+
+def test_all_that_can_be_promised_can_be_created(served: Served) -> None:
+    parameters = served.means.wanted("any", SIZE).parameters
+    found = served.provisioner.volumes.capacity(parameters, (MULTI,))
+    assert found.maximum_volume_bytes <= found.available_bytes
+    assert served.create("all", found.maximum_volume_bytes).capacity_bytes == found.maximum_volume_bytes
+    with pytest.raises(OutOfCapacity):
+        served.create("more", SIZE)
+
+
+def test_a_full_volume_is_deleted_and_its_room_comes_back(served: Served) -> None:
+    before = served.provisioner.volumes.capacity(served.means.wanted("any", SIZE).parameters, (MULTI,))
+    volume = served.create("full", SIZE)
+    assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == served.means.refused
+    served.take_away(volume)
+    until(lambda: os.listdir(served.control / "trash") == [])
+    # Directories and the tables of quotas may have grown a little.
+    after = served.provisioner.volumes.capacity(served.means.wanted("any", SIZE).parameters, (MULTI,))
+    assert after.available_bytes >= before.available_bytes - 4 * MIB
