@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test chaos bench stubs lint format coverage clean debian sanity
+.PHONY: help demo test test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian sanity cluster
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -27,13 +27,22 @@ kinds = $(addprefix tests/,$(1)) --kinds $(subst $(space),$(comma),$(1)) $(if $(
 TWO_WIDE := -n 2 --dist loadgroup
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.synced  ## the whole life of volumes through the real socket, step by step
 	@.venv/bin/csi-local-path demo
 
 test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
 	@$(PYTEST) $(COV) $(TWO_WIDE) $(call kinds,$(QUICK))
+
+test-cluster: debian .venv/.synced cluster  ## tests in a real Kubernetes of three nodes
+	@$(PYTHON) -m tests.cluster run $(PYTEST) $(call kinds,cluster)
+
+cluster-up: debian .venv/.synced cluster  ## that Kubernetes, to be used by hand
+	@$(PYTHON) -m tests.cluster up
+
+cluster-down:  ## end it; nothing of it stays
+	@[ ! -e .cache/cluster ] || $(PYTHON) -m tests.cluster down
 
 # The matrix drives two lanes itself, and prints as it goes.
 chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
@@ -55,7 +64,7 @@ format: .venv/.synced  ## format the code and apply what ruff can fix
 coverage: COV := --cov
 coverage: test  ## the same as test, and which lines it never reached
 
-clean:  ## remove what can be made anew: environment, caches, builds
+clean: cluster-down  ## remove what can be made anew: environment, caches, builds
 	@rm -rf .venv .cache build dist *.egg-info .coverage .coverage.* .hypothesis .import_linter_cache
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -68,3 +77,6 @@ debian:
 
 sanity:
 	@.ci/setup sanity
+
+cluster:
+	@.ci/setup cluster

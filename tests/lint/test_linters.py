@@ -17,7 +17,7 @@ LINTERS = {
     "import-linter": ["lint-imports"],
     "fresh stubs": ["python", "proto/generate.py", "--check"],
     "fresh lock": [str(ROOT / ".ci/setup"), "lock"],
-    "shell": ["/bin/bash", "-n", ".ci/run", ".ci/setup"],
+    "shell": ["/bin/bash", "-n", ".ci/run", ".ci/setup", "tests/cluster/programs/build"],
 }
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
-KINDS = ("lint", "unit", "contract", "linux", "grpc", "sanity", "chaos", "bench")
-NEED_ROOT = ("linux", "grpc", "sanity", "chaos", "bench")
+KINDS = ("lint", "unit", "contract", "linux", "grpc", "sanity", "cluster", "chaos", "bench")
+NEED_ROOT = ("linux", "grpc", "sanity", "cluster", "chaos", "bench")
 OUTCOMES = ("passed", "failed", "skipped")
 
 

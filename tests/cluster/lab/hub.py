@@ -1,0 +1,91 @@
+"""The hub: Kubernetes' control plane, and the bridge that the nodes plug into."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+
+from tests.cluster.lab.commands import run
+from tests.cluster.lab.pki import CA, PKI
+from tests.cluster.lab.site import ADMIN, API_SERVICE, API_URL, FOLDER, HUB_ADDRESS, SERVICES, program
+from tests.cluster.lab.supervisor import Program
+
+BRIDGE = "br0"
+
+
+def prepare() -> None:
+    """Set up the network, inside the hub's namespaces."""
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo")
+    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "address", "add", f"{HUB_ADDRESS}/24", "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+
+def programs() -> list[Program]:
+    """Give etcd and the control plane."""
+    etcd = [program("etcd"), f"--data-dir={FOLDER}/etcd", "--unsafe-no-fsync", "--log-level=warn"]
+    return [
+        Program("etcd", etcd),
+        Program("kube-apiserver", _apiserver()),
+        Program("kube-controller-manager", _controller_manager(), api_ready),
+        Program("kube-scheduler", [program("kube-scheduler"), *_client()], api_ready),
+    ]
+
+
+def api_ready() -> bool:
+    """Tell whether the API server serves."""
+    context = ssl.create_default_context(cafile=str(CA))
+    context.load_cert_chain(f"{PKI}/admin.crt", f"{PKI}/admin.key")
+    try:
+        with urllib.request.urlopen(f"{API_URL}/readyz", context=context, timeout=5) as answer:  # noqa: S310  https
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _apiserver() -> list[str]:
+    return [
+        program("kube-apiserver"),
+        "--etcd-servers=http://127.0.0.1:2379",
+        "--bind-address=0.0.0.0",
+        "--secure-port=443",
+        f"--advertise-address={HUB_ADDRESS}",
+        f"--service-cluster-ip-range={SERVICES}",
+        f"--tls-cert-file={PKI}/apiserver.crt",
+        f"--tls-private-key-file={PKI}/apiserver.key",
+        f"--client-ca-file={CA}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-signing-key-file={PKI}/sa.key",
+        f"--service-account-key-file={PKI}/sa.pub",
+        f"--kubelet-client-certificate={PKI}/admin.crt",
+        f"--kubelet-client-key={PKI}/admin.key",
+        f"--kubelet-certificate-authority={CA}",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged=true",
+        # A pod leaves a node that does not answer within seconds, else a test of that would take five minutes.
+        "--default-not-ready-toleration-seconds=5",
+        "--default-unreachable-toleration-seconds=5",
+    ]
+
+
+def _controller_manager() -> list[str]:
+    return [
+        program("kube-controller-manager"),
+        *_client(),
+        "--use-service-account-credentials",
+        f"--flex-volume-plugin-dir={FOLDER}/flex",
+        f"--service-account-private-key-file={PKI}/sa.key",
+        f"--root-ca-file={CA}",
+        # Likewise: 50 s by default. Four times the pause between two signs of life.
+        "--node-monitor-grace-period=16s",
+    ]
+
+
+def _client() -> list[str]:
+    """Give the flags of who uses the API. The limits are raised: by default they cap binding near 4 per second."""
+    files = (f"--{use}kubeconfig={ADMIN}" for use in ("", "authentication-", "authorization-"))
+    return [*files, "--leader-elect=false", "--kube-api-qps=400", "--kube-api-burst=800"]

@@ -1,0 +1,81 @@
+"""A namespace that a test fills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cluster.kube import Kube, Object, execute, is_bound, is_running
+from tests.cluster.manifests import claim, pod
+
+_LONG_S = 120.0
+
+
+class Scene:
+    """A namespace of the cluster, made on the way in."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self.kube = kube
+        self.namespace = namespace
+        kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        kube.wait("ServiceAccount", "default", namespace, lambda _: True)
+
+    def clear(self) -> None:
+        """Remove the namespace, and see that every volume of its claims goes with it."""
+        volumes = [volume["metadata"]["name"] for volume in self.volumes()]
+        for one in self.kube.list("Pod", self.namespace):
+            self.kube.delete("Pod", one["metadata"]["name"], self.namespace, grace_s=0)
+        self.kube.delete("Namespace", self.namespace)
+        self.kube.wait_gone("Namespace", self.namespace, patience_s=_LONG_S)
+        for name in volumes:
+            self.kube.wait_gone("PersistentVolume", name, patience_s=_LONG_S)
+
+    def volumes(self) -> list[Object]:
+        """Give the PersistentVolumes that belong to claims of this namespace and are deleted with them."""
+        return [
+            volume
+            for volume in self.kube.list("PersistentVolume")
+            if volume["spec"].get("claimRef", {}).get("namespace") == self.namespace
+            and volume["spec"]["persistentVolumeReclaimPolicy"] == "Delete"
+        ]
+
+    def claim(self, name: str, *arguments: Any, **keys: Any) -> Object:
+        """Make a claim."""
+        return self.kube.create(claim(name, *arguments, **keys), self.namespace)
+
+    def pod(self, name: str, *claims: str, **keys: Any) -> Object:
+        """Make a pod and wait until it runs."""
+        self.start(name, *claims, **keys)
+        return self.running(name)
+
+    def start(self, name: str, *claims: str, **keys: Any) -> Object:
+        """Make a pod."""
+        return self.kube.create(pod(name, *claims, **keys), self.namespace)
+
+    def running(self, name: str, unlike: str = "", patience_s: float = _LONG_S) -> Object:
+        """Wait until a pod runs, one whose uid is not `unlike`."""
+
+        def is_it(pod: Object) -> bool:
+            return is_running(pod) and pod["metadata"]["uid"] != unlike
+
+        return self.kube.wait("Pod", name, self.namespace, is_it, patience_s)
+
+    def bound(self, name: str, patience_s: float = _LONG_S) -> Object:
+        """Wait until a claim is bound; gives its PersistentVolume."""
+        found = self.kube.wait("PersistentVolumeClaim", name, self.namespace, is_bound, patience_s)
+        volume = self.kube.get("PersistentVolume", found["spec"]["volumeName"])
+        assert volume is not None
+        return volume
+
+    def run(self, name: str, script: str) -> str:
+        """Run a shell script in a pod."""
+        return execute(name, self.namespace, script)
+
+    def end(self, name: str) -> None:
+        """Delete a pod and wait until it is gone."""
+        self.kube.delete("Pod", name, self.namespace, grace_s=0)
+        self.kube.wait_gone("Pod", name, self.namespace)
+
+    def events(self, name: str) -> list[str]:
+        """Give reason and message of the events about an object."""
+        found = self.kube.list("Event", self.namespace, fields=f"involvedObject.name={name}")
+        return [f"{event['reason']}: {event['message']}" for event in found]
