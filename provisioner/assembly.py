@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from provisioner import figures
+from provisioner.ephemeral import EphemeralPublishing
 from provisioner.errors import NotReady, PoolUnavailable
 from provisioner.figures import PoolFigures
 from provisioner.operations import Operations
+from provisioner.pod_sweep import PodSweep
 from provisioner.pool import Contents
 from provisioner.pools import Pools
 from provisioner.publishing import Publishing
@@ -26,7 +28,9 @@ class Provisioner:
         operations = Operations()
         self._pools = Pools(settings)
         self.volumes = Volumes(self._pools, operations)
-        self.publishing = Publishing(self._pools, operations, TargetRoots(settings.target_roots))
+        publishing = Publishing(self._pools, operations, TargetRoots(settings.target_roots))
+        self.publishing = EphemeralPublishing(settings, self._pools, operations, self.volumes, publishing)
+        self.pod_sweep = PodSweep(self._pools, operations, self.volumes, settings.target_roots)
         self._measurer = Measurer(self._measurable, settings.measure_interval_seconds)
 
     def lock(self) -> None:
@@ -37,9 +41,11 @@ class Provisioner:
         """Sweep, read all volumes, and begin the background work; volumes.ready is True afterwards."""
         self._pools.load()
         self._measurer.start()
+        self.pod_sweep.start()
 
     def stop(self) -> None:
         """End the background work and let the pools go."""
+        self.pod_sweep.stop()
         self._measurer.stop()
         self._pools.close()
 

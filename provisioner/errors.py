@@ -10,6 +10,7 @@
     |   +-- VolumeInUse
     |   +-- Unsupported             well formed, but this volume cannot do it
     |   +-- TargetOccupied          something that is not ours stands at the target
+    |   +-- OverLimit               an administrator's limit forbids it
     +-- OutOfCapacity
     |   +-- NodeNotInTopology
     +-- CapacityOutOfRange
@@ -66,6 +67,10 @@ class Unsupported(Precondition):
 
 class TargetOccupied(Precondition):
     """Something that is not ours stands at the target; it is left alone."""
+
+
+class OverLimit(Precondition):
+    """It would be more than the administrator allows."""
 
 
 class OutOfCapacity(ProvisionerError):

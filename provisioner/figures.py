@@ -30,6 +30,7 @@ class ContentFigures:
 
     volumes: int
     published: int
+    ephemeral: int
     quarantined: int
     promised_bytes: int
     used_bytes: int
@@ -58,6 +59,7 @@ def _of_contents(known: Contents, space: Space | None) -> ContentFigures:
     return ContentFigures(
         volumes=known.volume_count,
         published=known.publications.volume_count,
+        ephemeral=len(known.pods),
         quarantined=len(known.quarantined),
         promised_bytes=ledger.promised_bytes,
         used_bytes=usage.used_bytes,

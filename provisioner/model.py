@@ -40,6 +40,15 @@ class CapacityRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Ephemeral:
+    """Whose an ephemeral volume is, and the only path it is ever published at. pod: 'namespace/name'."""
+
+    pod_uid: str
+    pod: str
+    target_path: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewVolume:
     """What a caller asks to have created. `parameters` are the class's, as given."""
 
@@ -47,6 +56,7 @@ class NewVolume:
     capacity: CapacityRange
     capabilities: tuple[Capability, ...]
     parameters: dict[str, str] = field(default_factory=dict)
+    ephemeral: Ephemeral | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +85,24 @@ class AvailableCapacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Inline:
+    """What a pod's own manifest says of a volume, and the kubelet of the pod. size: a quantity; '' for the default."""
+
+    size: str
+    pod_uid: str
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publication:
-    """A wish to see a volume at a path."""
+    """A wish to see a volume at a path. inline: of one that stands in a pod's own manifest; it is not staged."""
 
     volume_id: str
     target_path: str
     staging_target_path: str
     capability: Capability
     readonly: bool
+    inline: Inline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotF
 from provisioner.linux.mountinfo import MountInfo
 from provisioner.model import Statistics
 from provisioner.names import identify, is_folder
+from provisioner.pods import PodVolumes
 from provisioner.publications import Publications
 from provisioner.records import Broken, Record
 from provisioner.settings import PoolSettings
@@ -41,6 +42,7 @@ class Contents:
         self.backends = Backends(settings, disk)
         self.trash = Trash(disk.trash_fd, self.ledger.erased, dismantle=self.backends.dismantle)
         self.publications = Publications(disk)
+        self.pods = PodVolumes()
         self.quarantined: dict[str, str] = {}
         self._assumed_foreign_bytes = 0
         self._volumes: SortedDict[str, Record] = SortedDict()
@@ -57,6 +59,7 @@ class Contents:
             else:
                 found.append((item.folder, item))
                 self.ledger.promise(item.capacity_bytes)
+                self.pods.note(item)
         self._volumes.update(found)
         self.backends.recover(record for _, record in found)
         self.publications.recover(mounts)
@@ -102,11 +105,13 @@ class Contents:
         """Show a volume, or its new record."""
         with self._guard:
             self._volumes[folder] = record
+        self.pods.note(record)
 
     def drop(self, folder: str) -> None:
         """Show a volume no more."""
         with self._guard:
             self._volumes.pop(folder, None)
+        self.pods.forget(folder)
 
     def after(self, folder: str, count: int) -> list[Record]:
         """List at most `count` volumes that follow `folder` in order; '' begins at the first."""

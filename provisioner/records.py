@@ -15,6 +15,7 @@ import msgspec
 
 from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
+from provisioner.model import Ephemeral
 from provisioner.names import folder_for, is_folder
 
 SCHEMA = 1
@@ -34,6 +35,7 @@ WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What is known of a volume. capacity_bytes: promised; mode: octal text; claim: 'namespace/name' or ''.
 
+    ephemeral: of a volume that stands in a pod's own manifest and ends with it.
     subvolume_id: of the backend 'subvolume' alone. What a backend adds has a default, and is left out where it has
     that: older records stay readable, and an older version refuses only the backends that it does not know.
     """
@@ -49,6 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     gid: int
     created_at: str
     claim: str = ""
+    ephemeral: Ephemeral | None = None
     subvolume_id: int = 0
 
     @property

@@ -58,6 +58,28 @@ class PoolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
         return parse_quantity(str(self.default_size))
 
 
+class EphemeralSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    """Whether pods may have volumes in their own manifest, in which pool, and how much of it.
+
+    Whoever may make pods decides about them, so they are off until an administrator allows them.
+    """
+
+    allow: bool = False
+    pool: str = ""
+    max_size_per_volume: str | int = "1Gi"
+    max_size_per_pod: str | int = "4Gi"
+
+    @property
+    def max_bytes_per_volume(self) -> int:
+        """What one of them may have."""
+        return parse_quantity(str(self.max_size_per_volume))
+
+    @property
+    def max_bytes_per_pod(self) -> int:
+        """What all those of a pod may have."""
+        return parse_quantity(str(self.max_size_per_pod))
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
     """The whole configuration of a node.
 
@@ -72,12 +94,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     target_roots: list[str] = msgspec.field(default_factory=lambda: ["/var/lib/kubelet"])
     lock_wait_seconds: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     measure_interval_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    ephemeral: EphemeralSettings = EphemeralSettings()
 
 
 def check(settings: Settings) -> None:
     """Raise SettingsError for what the types let through."""
     for i, root in enumerate(settings.target_roots):
         _check_path(f"targetRoots[{i}]", root)
+    _check_size("ephemeral.maxSizePerVolume", settings.ephemeral.max_size_per_volume)
+    _check_size("ephemeral.maxSizePerPod", settings.ephemeral.max_size_per_pod)
     seen: dict[str, str] = {}
     for i, pool in enumerate(settings.pools):
         key = f"pools[{i}]"

@@ -17,7 +17,10 @@ from provisioner.usage import Measurement, Usage
 
 @dataclass(frozen=True, slots=True)
 class VolumeReport:
-    """One volume. state: 'ok', 'quarantined' or 'trash'; times are ISO 8601 in UTC, measured_at Unix seconds."""
+    """One volume. state: 'ok', 'quarantined' or 'trash'; times are ISO 8601 in UTC, measured_at Unix seconds.
+
+    pod: 'namespace/name' of the pod that an ephemeral one ends with.
+    """
 
     volume_id: str
     name: str
@@ -28,6 +31,7 @@ class VolumeReport:
     created_at: str
     state: str
     reason: str = ""
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ def _report(record: Record, state: str, measured: Measurement | None) -> VolumeR
         measured_at=measured.measured_at if measured else None,
         created_at=record.created_at,
         state=state,
+        pod=record.ephemeral.pod if record.ephemeral else "",
     )
 
 

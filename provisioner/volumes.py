@@ -109,6 +109,7 @@ class Volumes:
             gid=asked.gid,
             created_at=now(),
             claim=parameters.claim_of(wanted.parameters),
+            ephemeral=wanted.ephemeral,
         )
         contents.ledger.reserve(size, what=f"volume {wanted.name!r}")
         try:
@@ -225,20 +226,23 @@ class Volumes:
         """Say what is wrong with the pools (spec, NodeGetStorageHealth)."""
         return health.of_pools(self._pools)
 
-    def delete(self, volume_id: str, call: Call) -> None:
-        """Send a volume to the trash; what is not there is deleted already (spec, DeleteVolume)."""
+    def delete(self, volume_id: str, call: Call, *, with_pod: bool = False) -> None:
+        """Send a volume to the trash; what is not there is deleted already (spec, DeleteVolume).
+
+        with_pod: an ephemeral one, whose pod is gone; others are then refused.
+        """
         parsed = parse_volume_id(volume_id)
         self._pools.check_ready()
         if parsed is None:
             return
         try:
             with self._pools.holding(parsed.pool_id) as contents, self._operations.claim(volume_id):
-                self._delete(contents, parsed.folder, call)
+                self._delete(contents, parsed.folder, call, with_pod=with_pod)
         except PoolUnavailable:
             if not self._pools.is_gone(parsed.pool_id):
                 raise
 
-    def _delete(self, contents: Contents, folder: str, call: Call) -> None:
+    def _delete(self, contents: Contents, folder: str, call: Call, *, with_pod: bool) -> None:
         disk = contents.disk
         with disk_faults(f"volume {disk.pool_id}.{folder}: delete"):
             record = contents.find(folder)
@@ -249,6 +253,7 @@ class Volumes:
                 for entry in held:
                     contents.trash.wake(entry)
                 return
+            _check_ends(record, with_pod=with_pod)
             targets = contents.publications.alive(folder)
             if targets:
                 raise VolumeInUse(
@@ -277,6 +282,8 @@ def _resize(contents: Contents, record: Record, grown: Record) -> None:
 
 def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> None:
     """Raise VolumeConflict unless the volume is what a retry of its creation would ask for."""
+    if record.ephemeral != wanted.ephemeral:
+        raise VolumeConflict(f"volume {record.name!r} exists and is {'not ' if wanted.ephemeral else ''}ephemeral")
     have = record.capacity_bytes
     low, high = wanted.capacity.required_bytes, wanted.capacity.limit_bytes
     check_range(wanted.capacity)
@@ -292,6 +299,14 @@ def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> No
             f"volume {record.name!r} exists with backend {record.backend}, enforce {record.enforce}; "
             f"wanted {asked.backend}, {asked.enforce or 'any'}"
         )
+
+
+def _check_ends(record: Record, *, with_pod: bool) -> None:
+    """Raise VolumeInUse where a pod's volume would be deleted by a claim's call, or the other way round."""
+    if record.ephemeral and not with_pod:
+        raise VolumeInUse(f"volume {record.volume_id} is ephemeral and ends with pod {record.ephemeral.pod}")
+    if with_pod and not record.ephemeral:
+        raise VolumeInUse(f"volume {record.volume_id} is not ephemeral: no pod takes it along")
 
 
 def _check_absent(contents: Contents, folder: str) -> None:

@@ -43,7 +43,7 @@ def _row(pool: PoolReport, volume: VolumeReport) -> tuple[str, ...]:
     return (
         volume.volume_id,
         volume.name or UNKNOWN,
-        volume.claim or UNKNOWN,
+        volume.claim or (f"pod {volume.pod}" if volume.pod else UNKNOWN),
         pool.name,
         human_size(volume.capacity_bytes) if volume.capacity_bytes else UNKNOWN,
         human_size(volume.used_bytes),

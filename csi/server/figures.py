@@ -57,6 +57,7 @@ _OF_SPACE: _Table[Space] = (
 _OF_CONTENTS: _Table[ContentFigures] = (
     ("volumes", "Volumes, without those in quarantine.", lambda c: c.volumes),
     ("published_volumes", "Volumes that are published at one path or more.", lambda c: c.published),
+    ("ephemeral_volumes", "Volumes that stand in a pod's own manifest and end with it.", lambda c: c.ephemeral),
     ("quarantined_volumes", "Volumes whose record cannot be trusted.", lambda c: c.quarantined),
     ("promised_bytes", "Sum of the sizes of all volumes.", lambda c: c.promised_bytes),
     ("promisable_bytes", "What further volumes may be promised.", lambda c: c.promisable_bytes),

@@ -74,10 +74,10 @@ class Publishing(Protocol):
         """Undo `stage`."""
 
     def publish(self, publication: Publication, call: Call, /) -> None:
-        """Show a volume at a path."""
+        """Show a volume at a path; one that stands in a pod's own manifest is made first."""
 
     def unpublish(self, volume_id: str, target_path: str, call: Call, /) -> None:
-        """Undo `publish`."""
+        """Undo `publish`; what it made is deleted."""
 
     def statistics(self, volume_id: str, volume_path: str, /) -> Statistics:
         """Give the figures of a published volume."""

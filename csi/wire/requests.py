@@ -10,15 +10,17 @@ import re
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InvalidRequest, Precondition
-from provisioner.model import AccessMode, Capability, CapacityRange, NewVolume, Publication
+from provisioner.model import AccessMode, Capability, CapacityRange, Inline, NewVolume, Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from csi.pb import csi_pb2
 
 # CSI spec, CreateVolumeRequest.name: control characters other than tab, line feed and carriage return.
 _BANNED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# The kubelet adds these to volume_context where the CSIDriver object has podInfoOnMount, over a tenant's own.
+_POD = "csi.storage.k8s.io/"
 _MODES = {mode.value: mode for mode in AccessMode if mode is not AccessMode.UNKNOWN}
 
 
@@ -114,12 +116,24 @@ def publication(request: csi_pb2.NodePublishVolumeRequest) -> Publication:
     volume_id = required("volume_id", request.volume_id)
     target_path = required("target_path", request.target_path)
     wanted = capability(request)
-    if not request.staging_target_path:
+    inline = None
+    if not request.staging_target_path and (inline := _inline(request.volume_context)) is None:
         raise Precondition(
             "staging_target_path: wanted the path given to NodeStageVolume, found none;"
             " this driver has STAGE_UNSTAGE_VOLUME, so stage the volume first"
         )
-    return Publication(volume_id, target_path, request.staging_target_path, wanted, request.readonly)
+    return Publication(volume_id, target_path, request.staging_target_path, wanted, request.readonly, inline)
+
+
+def _inline(context: Mapping[str, str]) -> Inline | None:
+    """Read what a pod's own manifest says; None where the kubelet does not call the volume ephemeral.
+
+    Whoever may make pods wrote the other keys, so all but 'size' are left alone.
+    """
+    if context.get(_POD + "ephemeral") != "true":
+        return None
+    pod = f"{context.get(_POD + 'pod.namespace', '')}/{context.get(_POD + 'pod.name', '')}"
+    return Inline(context.get("size", ""), context.get(_POD + "pod.uid", ""), pod)
 
 
 def max_entries(value: int) -> int:

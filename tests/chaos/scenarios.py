@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.chaos import operations, starts
+from tests.chaos import operations, pods, starts
 
 if TYPE_CHECKING:
     from tests.chaos.scenario import Scenario
@@ -19,6 +19,9 @@ SCENARIOS: dict[str, Scenario] = {
     "publish-readonly": operations.PublishReadonly(),
     "unpublish": operations.Unpublish(),
     "unpublish-orphan": operations.UnpublishOrphan(),
+    "publish-ephemeral": pods.PublishEphemeral(),
+    "forget-ephemeral": pods.ForgetEphemeral(),
+    "unpublish-ephemeral": pods.UnpublishEphemeral(),
     "sweep": starts.Sweep(),
     "init": starts.Init(),
     "erase": starts.Erase(),

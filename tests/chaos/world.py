@@ -16,6 +16,7 @@ from provisioner.assembly import Provisioner
 from provisioner.linux.mountinfo import MountInfo, read_mountinfo
 from provisioner.names import parse_volume_id
 from provisioner.survey import survey
+from tests.support.inline import allowing
 from tests.support.provisioned import MIB, PATIENT, at, settings_for, unmount_below, wanted
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class World:
         """Make the folders where they are not there."""
         place.mkdir(exist_ok=True)
         self.place = place
-        self.settings = settings_for(place)
+        self.settings = allowing(settings_for(place))
         self.control = place / "pool/.csi-local-path"
         self.targets = place / "targets"
 

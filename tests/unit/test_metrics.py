@@ -26,6 +26,7 @@ SPACE = Space(size_bytes=100, free_bytes=60, used_bytes=40, inodes=50, free_inod
 CONTENTS = ContentFigures(
     volumes=7,
     published=5,
+    ephemeral=2,
     quarantined=1,
     promised_bytes=40,
     used_bytes=12,

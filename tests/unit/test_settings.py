@@ -28,6 +28,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     (only,) = found.pools
     assert only == PoolSettings(name="default", path="/pool", init="never", require_mount=False)
     assert (only.reserve, only.overcommit, only.default_size_bytes) == ("5%", 1.0, GIB)
+    assert not found.ephemeral.allow
     assert found.target_roots == ["/var/lib/kubelet"]
     assert (found.enforce, found.node_id, found.lock_wait_seconds) == ("besteffort", "", 10.0)
 

@@ -23,6 +23,7 @@ EXPECTED = {
     errors.VolumeInUse: StatusCode.FAILED_PRECONDITION,
     errors.Unsupported: StatusCode.FAILED_PRECONDITION,
     errors.TargetOccupied: StatusCode.FAILED_PRECONDITION,
+    errors.OverLimit: StatusCode.FAILED_PRECONDITION,
     errors.OutOfCapacity: StatusCode.RESOURCE_EXHAUSTED,
     errors.NodeNotInTopology: StatusCode.RESOURCE_EXHAUSTED,
     errors.CapacityOutOfRange: StatusCode.OUT_OF_RANGE,

@@ -9,7 +9,7 @@ import pytest
 from csi.pb import csi_pb2
 from csi.wire import requests
 from provisioner.errors import InvalidRequest, Precondition
-from provisioner.model import AccessMode, Capability, CapacityRange, NewVolume, Publication
+from provisioner.model import AccessMode, Capability, CapacityRange, Inline, NewVolume, Publication
 
 Mode = csi_pb2.VolumeCapability.AccessMode
 MOUNT = csi_pb2.VolumeCapability.MountVolume
@@ -146,6 +146,33 @@ def test_bad_publish_requests_say_what_is_missing(field: str, value: Any) -> Non
 def test_publishing_without_a_staging_path_is_out_of_order() -> None:
     with pytest.raises(Precondition, match=r"^staging_target_path: .* stage the volume first$"):
         requests.publication(publish_request(staging_target_path=""))
+
+
+EPHEMERAL = "csi.storage.k8s.io/ephemeral"
+OF_POD = {
+    "csi.storage.k8s.io/pod.uid": "u1",
+    "csi.storage.k8s.io/pod.name": "web-0",
+    "csi.storage.k8s.io/pod.namespace": "shop",
+}
+
+
+def test_a_pod_s_own_volume_is_not_staged() -> None:
+    context = {EPHEMERAL: "true", "size": "1Gi", "pool": "fast", **OF_POD}
+    found = requests.publication(publish_request(staging_target_path="", volume_context=context))
+    assert (found.inline, found.staging_target_path) == (Inline("1Gi", "u1", "shop/web-0"), "")
+    bare = requests.publication(publish_request(staging_target_path="", volume_context={EPHEMERAL: "true"}))
+    assert bare.inline == Inline("", "", "/")
+
+
+@pytest.mark.parametrize("context", [{}, OF_POD, {EPHEMERAL: "false"}, {EPHEMERAL: ""}, {EPHEMERAL: "True"}])
+def test_only_what_the_kubelet_calls_ephemeral_is(context: dict[str, str]) -> None:
+    with pytest.raises(Precondition, match="staging_target_path"):
+        requests.publication(publish_request(staging_target_path="", volume_context=context))
+    assert requests.publication(publish_request(volume_context=context)).inline is None
+
+
+def test_what_is_staged_is_not_a_pod_s_own() -> None:
+    assert requests.publication(publish_request(volume_context={EPHEMERAL: "true", **OF_POD})).inline is None
 
 
 @pytest.mark.parametrize("asked", [0, 1, 2**31 - 1])
