@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian sanity cluster
+.PHONY: help demo test test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian sanity helm cluster \
+	generate
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -32,10 +33,10 @@ help:  ## list the targets
 demo: .venv/.synced  ## the whole life of volumes through the real socket, step by step
 	@.venv/bin/csi-local-path demo
 
-test: debian .venv/.synced sanity  ## linters, unit, contract, linux, grpc and csi-sanity
+test: debian .venv/.synced sanity helm  ## linters, unit, contract, linux, grpc and csi-sanity
 	@$(PYTEST) $(COV) $(TWO_WIDE) $(call kinds,$(QUICK))
 
-test-cluster: debian .venv/.synced cluster  ## tests in a real Kubernetes of three nodes
+test-cluster: debian .venv/.synced helm cluster  ## tests in a real Kubernetes of three nodes
 	@$(PYTHON) -m tests.cluster run $(PYTEST) $(call kinds,cluster)
 
 cluster-up: debian .venv/.synced cluster  ## that Kubernetes, to be used by hand
@@ -54,7 +55,10 @@ bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
 stubs: .venv/.synced  ## make csi/pb/ anew from proto/csi.proto
 	@$(PYTHON) proto/generate.py
 
-lint: .venv/.synced  ## ruff, mypy, import-linter, sizes, stubs
+generate: .venv/.synced helm  ## make what is derived in deploy/ and docs/ anew
+	@$(PYTHON) deploy/generate.py
+
+lint: .venv/.synced helm  ## ruff, mypy, import-linter, sizes, stubs, chart
 	@$(PYTEST) $(call kinds,lint)
 
 format: .venv/.synced  ## format the code and apply what ruff can fix
@@ -77,6 +81,9 @@ debian:
 
 sanity:
 	@.ci/setup sanity
+
+helm:
+	@.ci/setup helm
 
 cluster:
 	@.ci/setup cluster

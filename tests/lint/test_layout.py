@@ -15,7 +15,7 @@ BARE_IGNORE = re.compile(r"#\s*(noqa|type: ignore)(:\s*[A-Z0-9, ]+|\[[a-z, -]+\]
 
 SOURCES = sorted(
     path.relative_to(ROOT)
-    for folder in ("csi", "provisioner", "proto", "tests")
+    for folder in ("csi", "provisioner", "proto", "deploy", "tests")
     for path in (ROOT / folder).rglob("*.py")
     if path.parent != ROOT / "csi/pb"  # generated
 )

@@ -16,6 +16,7 @@ LINTERS = {
     "mypy": ["mypy"],
     "import-linter": ["lint-imports"],
     "fresh stubs": ["python", "proto/generate.py", "--check"],
+    "fresh chart and docs": ["python", "deploy/generate.py", "--check"],
     "fresh lock": [str(ROOT / ".ci/setup"), "lock"],
     "shell": ["/bin/bash", "-n", ".ci/run", ".ci/setup", "tests/cluster/programs/build"],
 }
