@@ -35,6 +35,7 @@ WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What is known of a volume. capacity_bytes: promised; mode: octal text; claim: 'namespace/name' or ''.
 
+    access_mode: that of the first capability asked for, by its number in the CSI spec; 0 in older records.
     ephemeral: of a volume that stands in a pod's own manifest and ends with it.
     subvolume_id: of the backend 'subvolume' alone. What a backend adds has a default, and is left out where it has
     that: older records stay readable, and an older version refuses only the backends that it does not know.
@@ -51,6 +52,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     gid: int
     created_at: str
     claim: str = ""
+    access_mode: int = 0
     ephemeral: Ephemeral | None = None
     subvolume_id: int = 0
 

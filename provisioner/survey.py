@@ -19,7 +19,7 @@ from provisioner.usage import Measurement, Usage
 class VolumeReport:
     """One volume. state: 'ok', 'quarantined' or 'trash'; times are ISO 8601 in UTC, measured_at Unix seconds.
 
-    pod: 'namespace/name' of the pod that an ephemeral one ends with.
+    pod: 'namespace/name' of the pod that an ephemeral one ends with. access_mode: by its number in the CSI spec, or 0.
     """
 
     volume_id: str
@@ -32,6 +32,7 @@ class VolumeReport:
     state: str
     reason: str = ""
     pod: str = ""
+    access_mode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _report(record: Record, state: str, measured: Measurement | None) -> VolumeR
         measured_at=measured.measured_at if measured else None,
         created_at=record.created_at,
         state=state,
+        access_mode=record.access_mode,
         pod=record.ephemeral.pod if record.ephemeral else "",
     )
 

@@ -109,6 +109,7 @@ class Volumes:
             gid=asked.gid,
             created_at=now(),
             claim=parameters.claim_of(wanted.parameters),
+            access_mode=next((capability.access_mode.value for capability in wanted.capabilities), 0),
             ephemeral=wanted.ephemeral,
         )
         contents.ledger.reserve(size, what=f"volume {wanted.name!r}")

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-_COMMANDS = ("serve", "demo", "volumes", "pools")
+_COMMANDS = ("serve", "demo", "volumes", "pools", "manifests")
 
 
 class _LazyGroup(click.Group):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from csi.cli.sizes import human_age, human_size
 from csi.pb import csi_pb2
@@ -134,6 +135,64 @@ def test_a_pool_that_is_not_there_is_shown_with_the_reason(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "pvc-1" in done.stdout
     assert "Not shown: pool 'gone'" in done.stderr
+
+
+def read_manifests(*arguments: str) -> list[dict[str, Any]]:
+    """Run `manifests` where it must succeed in silence."""
+    done = run("manifests", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_manifests_are_printed_for_a_new_cluster(tmp_path: Path) -> None:
+    with served(one_pool(tmp_path), tmp_path) as server:
+        first = create(server, "pvc-1", 3 * 2**20, **CLAIM)
+        create(server, "pvc-2", 2**20, **CLAIM | {"csi.storage.k8s.io/pvc/name": "logs"})
+        printed = read_manifests(*config_of(tmp_path), "--node-id", "node-7", "--storage-class", "local", "--claims")
+    before = snapshot(tmp_path / "pool")
+    volume, claim, *others = printed
+    assert [(doc["kind"], doc["metadata"]["name"]) for doc in printed] == [
+        ("PersistentVolume", "pvc-1"),
+        ("PersistentVolumeClaim", "data"),
+        ("PersistentVolume", "pvc-2"),
+        ("PersistentVolumeClaim", "logs"),
+    ]
+    assert volume["spec"]["csi"]["volumeHandle"] == first
+    assert volume["spec"]["storageClassName"] == claim["spec"]["storageClassName"] == "local"
+    assert "node-7" in str(volume["spec"]["nodeAffinity"])
+    again = read_manifests(*config_of(tmp_path), "--node-id", "node-7", "--storage-class", "local")
+    assert again == [volume, others[0]], "without a server, and without claims"
+    assert snapshot(tmp_path / "pool") == before
+
+
+def test_what_no_manifest_can_stand_for_is_told(tmp_path: Path) -> None:
+    with served(one_pool(tmp_path), tmp_path) as server:
+        create(server, "broken", 2**20, **CLAIM)
+        create(server, "claimless")
+        odd = create(server, "Name: [of] another orchestrator", 2**20, **CLAIM)
+    control = tmp_path / "pool/.csi-local-path"
+    (control / "volumes/broken/volume.json").write_text("{")
+    done = run("manifests", *config_of(tmp_path))
+    assert done.returncode == 0
+    (volume,) = yaml.safe_load_all(done.stdout)
+    assert (volume["metadata"]["name"], "claimRef" in volume["spec"]) == ("claimless", False)
+    told = sorted(line.partition(":")[0] for line in done.stderr.splitlines())
+    assert told == ["Left out", "Left out", "No claimRef"]
+    assert odd in done.stderr
+
+
+def test_manifests_need_a_pool_that_is_there_and_a_node_that_can_be(tmp_path: Path) -> None:
+    config = one_pool(tmp_path)
+    with served(config, tmp_path) as server:
+        create(server, "pvc-1", 2**20, **CLAIM)
+        server.configure({**config, "pools": [*config["pools"], {"name": "gone", "path": str(tmp_path / "gone")}]})
+    done = run("manifests", *config_of(tmp_path))
+    assert (done.returncode, "pvc-1" in done.stdout, "Left out: pool 'gone'" in done.stderr) == (1, True, True)
+    assert run("manifests", *config_of(tmp_path), "--pool", "default").returncode == 0
+    wrong = run("manifests", *config_of(tmp_path), "--pool", "other")
+    assert (wrong.returncode, "wanted one of default, gone, found 'other'" in wrong.stderr) == (2, True)
+    nameless = run("manifests", *config_of(tmp_path), "--node-id", "no good")
+    assert (nameless.returncode, "nodeId: wanted" in nameless.stderr) == (2, True)
 
 
 def test_names_cannot_paint_the_terminal(tmp_path: Path) -> None:
