@@ -1,4 +1,4 @@
-"""The configuration file: YAML to `provisioner.settings.Settings`, with messages that name the key.
+"""The configuration file: YAML to `Configuration`, and to the settings of one node, with messages that name the key.
 
 pools[0].overcommit: wanted a number > 0 and <= 1000, found 'x' (in /etc/csi-local-path/config.yaml)
 """
@@ -6,20 +6,24 @@ pools[0].overcommit: wanted a number > 0 and <= 1000, found 'x' (in /etc/csi-loc
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
 
+from csi.configuration import Configuration, check_nodes, settings_of
+from csi.node_id import node_name
 from provisioner.settings import Settings, SettingsError, check
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from yaml import SafeLoader as _SafeLoader
 else:  # libyaml is several times faster, but PyYAML may have been built without it
     _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_Found = TypeVar("_Found")
 
 DEFAULT_PATH = "/etc/csi-local-path/config.yaml"
 
@@ -32,23 +36,38 @@ _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 
 
 def load_settings(path: Path) -> Settings:
-    """Read and check the file; SettingsError says which key is wrong and how, and in which file."""
+    """Read what the file says of this node; SettingsError says which key is wrong and how, and in which file."""
+    return _from_file(path, to_settings)
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read the whole file; SettingsError as `load_settings`."""
+    return _from_file(path, to_configuration)
+
+
+def _from_file(path: Path, read: Callable[[object], _Found]) -> _Found:
     try:
-        return to_settings(parse(_read(path)))
+        return read(parse(_read(path)))
     except SettingsError as error:
         raise SettingsError(f"{error} (in {path})") from error
 
 
 def to_settings(raw: object) -> Settings:
-    """Check plain data, as YAML or JSON gives it."""
+    """Check plain data, as YAML or JSON gives it, and give what it says of this node."""
     if raw is None:
         raise SettingsError("pools: wanted a list of pools, found an empty file")
+    return settings_of(to_configuration(raw), node_name())
+
+
+def to_configuration(raw: object) -> Configuration:
+    """Check plain data; an empty file is one in which all is as usual."""
     try:
-        settings = msgspec.convert(raw, Settings)
+        configuration = msgspec.convert({} if raw is None else raw, Configuration)
     except msgspec.ValidationError as error:
         raise SettingsError(_sentence(str(error), raw)) from error
-    check(settings)
-    return settings
+    check(configuration)
+    check_nodes(configuration.nodes)
+    return configuration
 
 
 def parse(text: str) -> object:

@@ -1,4 +1,4 @@
-"""What each key of the configuration may be, in words; read from the types of `Settings`."""
+"""What each key of the configuration may be, in words; read from the types of `Configuration`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import inspect
 
-from provisioner.settings import Settings
+from csi.configuration import Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _plain(key: str) -> str:
 
 
 def _type_at(path: Sequence[str | int]) -> inspect.Type:
-    found = inspect.type_info(Settings)
+    found = inspect.type_info(Configuration)
     for step in path:
         found = _below(found, step)
     return found

@@ -31,9 +31,14 @@ def node_id(wanted: str = "", environ: Mapping[str, str] = os.environ, host_name
     """
     if wanted:
         return _checked(wanted)
+    return suited(node_name(environ, host_name))
+
+
+def node_name(environ: Mapping[str, str] = os.environ, host_name: str | None = None) -> str:
+    """Give the name that this node has in its cluster: NODE_NAME, else the host's name."""
     # The kubelet, too, lower-cases the host's name; NODE_NAME is already as Kubernetes has it.
     found = environ.get("NODE_NAME", "").strip()
-    return _suited(found or (os.uname().nodename if host_name is None else host_name).strip().lower())
+    return found or (os.uname().nodename if host_name is None else host_name).strip().lower()
 
 
 def _checked(wanted: str) -> str:
@@ -45,7 +50,13 @@ def _checked(wanted: str) -> str:
     return wanted
 
 
-def _suited(name: str) -> str:
+def is_digest(node_id: str) -> bool:
+    """Tell whether an id was made of a name that is no label value."""
+    return _DIGEST.fullmatch(node_id) is not None
+
+
+def suited(name: str) -> str:
+    """Give the node id of a node of that name: the name itself, or a digest where it is no label value."""
     if _LABEL_VALUE.fullmatch(name) and not _DIGEST.fullmatch(name):
         return name
     if not name:

@@ -151,6 +151,8 @@ class Pools:
 
     def named(self, name: str) -> Pool:
         """Give the pool of that name, the first one where the name is ''."""
+        if not self.pools:
+            raise InvalidRequest("this node has no pool, so no volume can be made on it")
         if not name:
             return self.pools[0]
         for pool in self.pools:

@@ -103,9 +103,14 @@ def check(settings: Settings) -> None:
         _check_path(f"targetRoots[{i}]", root)
     _check_size("ephemeral.maxSizePerVolume", settings.ephemeral.max_size_per_volume)
     _check_size("ephemeral.maxSizePerPod", settings.ephemeral.max_size_per_pod)
+    check_pools(settings.pools, "pools")
+
+
+def check_pools(pools: list[PoolSettings], where: str) -> None:
+    """Raise SettingsError for what the types let through in a list of pools; where: its key."""
     seen: dict[str, str] = {}
-    for i, pool in enumerate(settings.pools):
-        key = f"pools[{i}]"
+    for i, pool in enumerate(pools):
+        key = f"{where}[{i}]"
         _check_path(f"{key}.path", pool.path)
         _check_size(f"{key}.reserve", pool.reserve)
         _check_size(f"{key}.defaultSize", pool.default_size)
