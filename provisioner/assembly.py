@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from provisioner import figures
+from provisioner import facts, figures
 from provisioner.ephemeral import EphemeralPublishing
 from provisioner.errors import NotReady, PoolUnavailable
+from provisioner.facts import PoolFacts
 from provisioner.figures import PoolFigures
 from provisioner.operations import Operations
 from provisioner.pod_sweep import PodSweep
@@ -42,6 +43,15 @@ class Provisioner:
         self._pools.load()
         self._measurer.start()
         self.pod_sweep.start()
+
+    def facts(self) -> tuple[PoolFacts, ...]:
+        """Tell others what they must know of the pools."""
+        return facts.of_pools(self._pools)
+
+    def promisable_bytes(self, pool_id: str) -> int | None:
+        """Give what one more volume may have in a pool; None where this node has no such pool."""
+        pools = (pool for pool in self._pools.pools if pool.pool_id == pool_id)
+        return next(map(facts.promisable_bytes, pools), None)
 
     def stop(self) -> None:
         """End the background work and let the pools go."""

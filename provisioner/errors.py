@@ -13,11 +13,13 @@
     |   +-- OverLimit               an administrator's limit forbids it
     +-- OutOfCapacity
     |   +-- NodeNotInTopology
+    |   +-- NodeUnsuited            a node that a new volume should not wait for
     +-- CapacityOutOfRange
     +-- OperationPending
     +-- BadToken                    a starting_token that we never gave
     +-- Unavailable                 nothing is known to be wrong with the request; retry
     |   +-- PoolUnavailable
+    |   +-- NodeUnavailable         a node of the cluster does not answer, or not as it should
     |   +-- VolumeQuarantined       its record cannot be read; the data is left alone
     |   +-- NotDurable              committed, but not yet safe from a power cut
     |   +-- NotReady                the first scan has not ended
@@ -81,6 +83,10 @@ class NodeNotInTopology(OutOfCapacity):
     """The request's topology leaves this node out."""
 
 
+class NodeUnsuited(OutOfCapacity):
+    """The node is gone, was not heard of for long, lacks the pool, or cannot be believed; another may do."""
+
+
 class CapacityOutOfRange(ProvisionerError):
     """No size satisfies both required_bytes and limit_bytes."""
 
@@ -99,6 +105,10 @@ class Unavailable(ProvisionerError):
 
 class PoolUnavailable(Unavailable):
     """The pool is missing, not mounted, read-only, or another one."""
+
+
+class NodeUnavailable(Unavailable):
+    """The node that has the volume, or shall have it, does not answer, or not as it should."""
 
 
 class VolumeQuarantined(Unavailable):

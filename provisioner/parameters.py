@@ -23,6 +23,8 @@ _CLAIM_NAME = METADATA_PREFIX + "pvc/name"
 class ClassParameters:
     """Parsed parameters. pool, enforce: '' for the default; mode: of the volume's root, as a number.
 
+    on_node_gone: whether a volume counts as deleted when its node is gone for good; a cluster's controller reads it.
+
     A root that others may not enter is the safe default; a pod's fsGroup, or uid and gid here, open it
     for those who are not root.
     """
@@ -33,6 +35,7 @@ class ClassParameters:
     mode: int = 0o770
     uid: int = 0
     gid: int = 0
+    on_node_gone: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ SCHEMA: dict[str, Parameter] = {
     "mode": Parameter("three or four octal digits such as '0770'", "0?[0-7]{3}|[0-7]{4}", partial(int, base=8)),
     "uid": _OWNER,
     "gid": _OWNER,
+    "onNodeGone": Parameter("'keep' or 'delete'", "keep|delete"),
 }
 
 
@@ -76,10 +80,14 @@ def parse(parameters: dict[str, str]) -> ClassParameters:
         if key not in SCHEMA:
             raise InvalidRequest(f"parameter {key!r} is unknown; {_nearest(key)}")
         try:
-            values[key] = SCHEMA[key].value(text)
+            values[_field(key)] = SCHEMA[key].value(text)
         except ValueError as error:
             raise InvalidRequest(f"parameter {key!r}: {error}") from error
     return ClassParameters(**values)
+
+
+def _field(key: str) -> str:
+    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
 
 
 def claim_of(parameters: dict[str, str]) -> str:

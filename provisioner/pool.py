@@ -13,6 +13,7 @@ import structlog
 from sortedcontainers import SortedDict
 
 from provisioner import records
+from provisioner.backends import Backend
 from provisioner.backends.choosing import Backends
 from provisioner.capacity import Ledger
 from provisioner.disk import Disk, Space
@@ -164,6 +165,7 @@ class Pool:
         self.reason = "its disk was not looked at"
         self.expected_id = ""
         self.seen_space: Space | None = None  # at the last `look`; None: unavailable
+        self.seen_means: tuple[Backend, ...] = ()  # that new volumes could have then
         self.seen_at = 0.0
         self._contents: Contents | None = None
         self._loaded = False
@@ -261,10 +263,11 @@ class Pool:
 
     def look(self) -> None:
         """Note how the disk is, for those who must not wait for one that answers nobody."""
-        space = None
+        space: Space | None = None
+        means: tuple[Backend, ...] = ()
         with suppress(PoolUnavailable, NotReady, OSError), self.use() as contents:
-            space = contents.disk.space()
-        self.seen_space, self.seen_at = space, time.time()
+            space, means = contents.disk.space(), contents.backends.able()
+        self.seen_space, self.seen_means, self.seen_at = space, means, time.time()
 
     def problem(self) -> str:
         """Say why the pool cannot be used, or '' where it can."""

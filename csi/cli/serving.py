@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -13,43 +12,25 @@ import structlog
 
 from csi.cli.lean import settle
 from csi.cli.observing import observed
-from csi.config import load_settings
-from csi.node_id import NodeIdError, node_id
-from csi.server.figures import of_pools
-from csi.server.server import build_server
+from csi.cli.roles import Options, role_of
+from csi.node_id import NodeIdError
 from csi.server.sockets import EndpointError, claim_socket, parse_endpoint
-from provisioner.assembly import Provisioner
+from csi.surroundings import SurroundingsError
 from provisioner.errors import ProvisionerError
-from provisioner.settings import Settings, SettingsError
+from provisioner.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     import grpc
 
+    from csi.cli.roles import Role
     from csi.server.interceptor import Observe
 
 log = structlog.get_logger()
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says.
-
-    grace_s: how long running calls may take once the end is asked for. http_port: 0 for none.
-    """
-
-    role: str
-    config: Path
-    endpoint: str
-    node_id: str
-    grace_s: float
-    http_host: str
-    http_port: int
 
 
 class StopAskedError(Exception):
@@ -84,13 +65,12 @@ def run(options: Options) -> int:
     """Serve until a signal; gives the exit status. Errors of the start are logged, not raised."""
     stops = Stops()
     try:
-        settings = load_settings(options.config)
-        name = node_id(options.node_id or settings.node_id)
         parse_endpoint(options.endpoint)
-    except (SettingsError, NodeIdError, EndpointError) as error:
+        role = role_of(options)
+    except (SettingsError, NodeIdError, EndpointError, SurroundingsError) as error:
         return _refused(error, EXIT_CONFIG)
     try:
-        _serve(options, settings, name, stops)
+        _serve(options, role, stops)
     except (ProvisionerError, EndpointError) as error:
         return _refused(error, EXIT_FAILED)
     except StopAskedError:
@@ -107,45 +87,45 @@ def _refused(error: Exception, status: int) -> int:
     return status
 
 
-def _serve(options: Options, settings: Settings, name: str, stops: Stops) -> None:
-    """Pools are locked before the socket is bound: who holds the pools is the server."""
-    provisioner = Provisioner(settings)
-    with observed(options.role, options.http_host, options.http_port, lambda: provisioner.volumes.ready) as metrics:
+def _serve(options: Options, role: Role, stops: Stops) -> None:
+    with observed(options.role, options.http_host, options.http_port, lambda: role.ready) as metrics:
         if metrics:
-            metrics.add(of_pools(provisioner.figures))
-        _serve_pools(options, provisioner, name, stops, metrics.observe if metrics else None)
+            for source in role.sources:
+                metrics.add(source)
+        _serve_role(options, role, stops, metrics.observe if metrics else None)
     log.info("stopped")
 
 
-def _serve_pools(options: Options, provisioner: Provisioner, name: str, stops: Stops, observe: Observe | None) -> None:
+def _serve_role(options: Options, role: Role, stops: Stops, observe: Observe | None) -> None:
     try:
         with stops.interrupting():
-            provisioner.lock()
-        server = build_server(provisioner, name, observe=observe)
-        socket = claim_socket(options.endpoint, server.add_insecure_port)
+            servers = role.prepare(observe)
+        socket = claim_socket(options.endpoint, servers[0].add_insecure_port)
         try:
-            server.start()
-            log.info("serving", role=options.role, endpoint=f"unix://{socket.path}", node_id=name)
-            provisioner.start()
+            servers[0].start()
+            log.info("serving", role=options.role, endpoint=f"unix://{socket.path}", node_id=role.name)
+            role.start()
             settle()
             log.info("ready")
             log.info("stopping", signal=stops.asked.get(), grace_s=options.grace_s)
         finally:
             socket.withdraw()
-            _drain(server, options.grace_s, stops)
+            _drain(servers, options.grace_s, stops)
     finally:
-        provisioner.stop()
+        role.stop()
 
 
-def _drain(server: grpc.Server, grace_s: float, stops: Stops) -> None:
+def _drain(servers: Sequence[grpc.Server], grace_s: float, stops: Stops) -> None:
     """Let running calls finish and none start; another signal cancels those that still run."""
-    stopped = server.stop(grace_s)
+    stopped = [server.stop(grace_s) for server in servers]
 
     def tell() -> None:
-        stopped.wait()
+        for each in stopped:
+            each.wait()
         stops.asked.put(None)
 
     threading.Thread(target=tell, name="drain", daemon=True).start()
     while (again := stops.asked.get()) is not None:
         log.info("cancelling running calls", signal=again)
-        server.stop(0)
+        for server in servers:
+            server.stop(0)

@@ -15,18 +15,44 @@ from csi.services.identity import Identity
 from csi.services.node import Node
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from csi.server.interceptor import Observe
     from csi.services.domain import Provisioner
 
 _IDENTITY_WORKERS = 2
+_WORKERS = 8
 
 
 def build_server(
-    provisioner: Provisioner, node_id: str, *, workers: int = 8, observe: Observe | None = None
+    provisioner: Provisioner, node_id: str, *, workers: int = _WORKERS, observe: Observe | None = None
 ) -> grpc.Server:
-    """Make the server of role `standalone`: Identity, Controller and Node. Logs must be set up before.
+    """Make the server of role `standalone`: Identity, Controller and Node."""
+    server = build_node_server(provisioner, node_id, workers=workers, observe=observe)
+    csi_pb2_grpc.add_ControllerServicer_to_server(Controller(provisioner.volumes, node_id), server)
+    return server
 
-    observe: is told each call's method, code and seconds.
+
+def build_node_server(
+    provisioner: Provisioner, node_id: str, *, workers: int = _WORKERS, observe: Observe | None = None
+) -> grpc.Server:
+    """Make the server that a kubelet calls: Identity and Node."""
+    server = new_server(workers=workers, observe=observe)
+    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(provisioner.volumes), server)
+    csi_pb2_grpc.add_NodeServicer_to_server(Node(provisioner, node_id), server)
+    return server
+
+
+def new_server(
+    *,
+    workers: int = _WORKERS,
+    observe: Observe | None = None,
+    inner: Sequence[grpc.ServerInterceptor] = (),
+    options: Sequence[tuple[str, int]] = (),
+) -> grpc.Server:
+    """Make a server without services. Logs must be set up before.
+
+    observe: is told each call's method, code and seconds. inner: interceptors nearer to the services than ours.
 
     workers: calls that run at once; more wait, for refusing them would need a code that means something else.
     Eight overlap the waits of a disk; with sixteen on two cores, each call cost a third more processor time, for
@@ -35,11 +61,8 @@ def build_server(
     interceptor = Interceptor(
         structlog.get_logger().bind(), ThreadPoolExecutor(_IDENTITY_WORKERS, thread_name_prefix="identity"), observe
     )
-    server = grpc.server(
+    return grpc.server(
         ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
-        interceptors=[interceptor],
+        interceptors=[interceptor, *inner],
+        options=options,
     )
-    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(provisioner.volumes), server)
-    csi_pb2_grpc.add_ControllerServicer_to_server(Controller(provisioner.volumes, node_id), server)
-    csi_pb2_grpc.add_NodeServicer_to_server(Node(provisioner, node_id), server)
-    return server

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _RPC = csi_pb2.ControllerServiceCapability.RPC
 
-_CAPABILITIES = tuple(
+CAPABILITIES = tuple(
     csi_pb2.ControllerServiceCapability(rpc=_RPC(type=kind))
     for kind in (
         _RPC.CREATE_DELETE_VOLUME,
@@ -45,7 +45,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         self, _request: csi_pb2.ControllerGetCapabilitiesRequest, _context: grpc.ServicerContext
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
         """Tell which RPCs work."""
-        return csi_pb2.ControllerGetCapabilitiesResponse(capabilities=_CAPABILITIES)
+        return csi_pb2.ControllerGetCapabilitiesResponse(capabilities=CAPABILITIES)
 
     def CreateVolume(
         self, request: csi_pb2.CreateVolumeRequest, context: grpc.ServicerContext

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     )
 
 
-class Volumes(Protocol):
-    """The volumes of this node."""
+class Ready(Protocol):
+    """What is not at once ready."""
 
     @property
     def ready(self) -> bool:
         """True once the first scan has ended."""
+
+
+class Volumes(Ready, Protocol):
+    """The volumes of this node."""
 
     def create(self, new_volume: NewVolume, call: Call, /) -> Volume:
         """Make a volume, or find the one that an earlier try made."""

@@ -14,7 +14,7 @@ from csi.pb import csi_pb2, csi_pb2_grpc
 if TYPE_CHECKING:
     import grpc
 
-    from csi.services.domain import Volumes
+    from csi.services.domain import Ready
 
 NAME = "local-path.csi.dev"
 
@@ -39,8 +39,8 @@ def vendor_version() -> str:
 class Identity(csi_pb2_grpc.IdentityServicer):
     """csi.v1.Identity."""
 
-    def __init__(self, volumes: Volumes) -> None:
-        self._volumes = volumes
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
         self._version = vendor_version()
 
     def GetPluginInfo(
@@ -56,8 +56,8 @@ class Identity(csi_pb2_grpc.IdentityServicer):
         return csi_pb2.GetPluginCapabilitiesResponse(capabilities=_CAPABILITIES)
 
     def Probe(self, _request: csi_pb2.ProbeRequest, _context: grpc.ServicerContext) -> csi_pb2.ProbeResponse:
-        """Tell whether the first scan has ended.
+        """Tell whether the first scan has ended (of pools, or of the cluster).
 
         Dead pools are no reason to say no: a node whose pods run must not be restarted for them.
         """
-        return csi_pb2.ProbeResponse(ready=BoolValue(value=self._volumes.ready))
+        return csi_pb2.ProbeResponse(ready=BoolValue(value=self._ready.ready))

@@ -35,6 +35,14 @@ CODES: Mapping[type[Exception], StatusCode] = {
 _LONGEST_BYTES = 2048
 
 
+class ForwardedStatus(Exception):
+    """A status that another server of ours gave; it is passed on as it is."""
+
+    def __init__(self, code: StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Status(NamedTuple):
     """What the caller is told: a code and a message that is never empty. There are no details, ever."""
 
@@ -44,6 +52,8 @@ class Status(NamedTuple):
 
 def status_of(error: Exception, method: str, request_id: int) -> Status:
     """Give the status of an error; the texts of unexpected ones stay in the log."""
+    if isinstance(error, ForwardedStatus):
+        return Status(error.code, _sendable(str(error) or f"{method}: {error.code.name}"))
     code = code_of(type(error))
     if code is StatusCode.INTERNAL:
         return Status(code, f"{method}: unexpected failure; the driver's log tells more under request_id {request_id}")

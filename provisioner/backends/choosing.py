@@ -31,6 +31,10 @@ class Backends:
         """Give the means that a volume was made by."""
         return self._means[record.backend]
 
+    def able(self) -> tuple[Backend, ...]:
+        """Give the means that a new volume could have now."""
+        return tuple(means for means in self._means.values() if not means.refusal())
+
     def enforce(self, asked: ClassParameters) -> Enforce:
         """Say how a class wants its sizes kept."""
         return asked.enforce or self._enforce

@@ -46,8 +46,10 @@ class Verdict:
         return {spec.name: spec.why for spec in self.specs if spec.state in states}
 
 
-def run_judge(program: Path, endpoint: str, tmp: Path) -> Verdict:
+def run_judge(program: Path, endpoint: str, tmp: Path, *options: str) -> Verdict:
     """Run every spec against `endpoint`. The judge itself makes and removes the targets below `tmp`.
+
+    options: more of the judge's own.
 
     Every call that can carry a secret carries one.
     """
@@ -64,6 +66,7 @@ def run_judge(program: Path, endpoint: str, tmp: Path) -> Verdict:
             f"--csi.secrets={secrets}",
             f"--ginkgo.json-report={report}",
             "--ginkgo.no-color",
+            *options,
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

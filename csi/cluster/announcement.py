@@ -1,0 +1,50 @@
+"""What a node or a controller says of itself in its Lease.
+
+    metadata.annotations["local-path.csi.dev/announcement"] = {"schema": 1, "address": ..., "certificate": ..., ...}
+
+Readers and writers may be one release apart. So a reader ignores keys that it does not know, and every key that
+comes in a later release has a default; only a change that older readers must not live with raises `schema`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from csi.cluster.certificates import LONGEST_PEM
+from provisioner.facts import PoolFacts
+
+ANNOTATION = "local-path.csi.dev/announcement"
+SCHEMA = 1
+
+_MOST_POOLS = 256
+
+
+class Announcement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One process. address: 'ip:port' of a node's Controller, '' of a controller; certificate: PEM."""
+
+    schema: int
+    certificate: Annotated[str, msgspec.Meta(max_length=LONGEST_PEM)]
+    address: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    pools: Annotated[tuple[PoolFacts, ...], msgspec.Meta(max_length=_MOST_POOLS)] = ()
+
+
+class _Header(msgspec.Struct):
+    schema: int
+
+
+def encode(announcement: Announcement) -> str:
+    """Give the annotation's value."""
+    return msgspec.json.encode(announcement).decode()
+
+
+def decode(text: str) -> Announcement:
+    """Read an annotation's value; ValueError says why it cannot be used."""
+    try:
+        schema = msgspec.json.decode(text, type=_Header).schema
+        if schema > SCHEMA:
+            raise ValueError(f"schema {schema} is newer than {SCHEMA}, the newest this version knows")
+        return msgspec.json.decode(text, type=Announcement)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error

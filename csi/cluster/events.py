@@ -1,0 +1,110 @@
+"""Events, which people see with `kubectl describe`: few, in the background, and never the same twice soon."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import secrets
+import threading
+from queue import Full, Queue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from csi.cluster.api import ApiError
+from csi.services.identity import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from csi.cluster.api import Api
+    from csi.cluster.objects import Claim, PersistentVolume
+
+log = structlog.get_logger()
+
+_AGAIN_S = 900.0  # the same reason for the same object
+_PAUSE_S = 0.2
+_MOST_WAITING = 100
+_MOST_KNOWN = 10_000
+_LONGEST_MESSAGE = 1024
+_CLUSTER_NAMESPACE = "default"  # where events of objects without a namespace stand
+
+
+class Events:
+    """Writes events. may_write: asked for each; of several controllers only the leading one should tell."""
+
+    def __init__(self, api: Callable[[], Api], may_write: Callable[[], bool]) -> None:
+        self._api, self._may_write = api, may_write
+        self._waiting: Queue[dict[str, Any] | None] = Queue(_MOST_WAITING)
+        self._told: dict[tuple[str, str], float] = {}
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write no more; what still waits is dropped."""
+        try:
+            self._waiting.put_nowait(None)
+        except Full:
+            return
+
+    def warn_claim(self, claim: Claim, reason: str, message: str) -> None:
+        """Tell of a PersistentVolumeClaim."""
+        self._warn(
+            "PersistentVolumeClaim", claim.metadata.namespace, claim.metadata.name, claim.metadata.uid, reason, message
+        )
+
+    def warn_volume(self, volume: PersistentVolume, reason: str, message: str) -> None:
+        """Tell of a PersistentVolume."""
+        self._warn("PersistentVolume", "", volume.metadata.name, volume.metadata.uid, reason, message)
+
+    def warn_node(self, name: str, reason: str, message: str) -> None:
+        """Tell of a Node; its name serves as its uid, as in the kubelet's own events."""
+        self._warn("Node", "", name, name, reason, message)
+
+    def _warn(self, kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> None:
+        now = monotonic()
+        if not self._may_write() or now - self._told.get((uid, reason), -_AGAIN_S) < _AGAIN_S:
+            return
+        if len(self._told) > _MOST_KNOWN:
+            self._told.clear()
+        self._told[uid, reason] = now
+        try:
+            self._waiting.put_nowait(_event(kind, namespace, name, uid, reason, message))
+        except Full:
+            log.warning("event dropped, for too many wait", object=f"{kind} {namespace}/{name}", reason=reason)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while (event := self._waiting.get()) is not None:
+            path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
+            try:
+                self._api().create(path, event)
+            except ApiError as error:
+                log.warning("event not written", reason=event["reason"], error=str(error))
+            pause.wait(_PAUSE_S)
+
+
+def _event(kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC)
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    where = namespace or _CLUSTER_NAMESPACE
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{name[:200]}.{secrets.token_hex(8)}", "namespace": where},
+        "involvedObject": {"apiVersion": "v1", "kind": kind, "namespace": namespace, "name": name, "uid": uid},
+        "reason": reason,
+        "message": message[:_LONGEST_MESSAGE],
+        "type": "Warning",
+        "source": {"component": NAME},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+        "reportingComponent": NAME,
+        "reportingInstance": os.environ.get("POD_NAME", NAME),
+        "action": "",
+    }

@@ -1,0 +1,160 @@
+"""Mutual TLS between controllers and nodes, each pinning the other's certificate.
+
+A channel to a node trusts that node's certificate alone; a node's port trusts those of the controllers' slots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import grpc
+
+from csi.pb import csi_pb2_grpc
+from provisioner.errors import NodeUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from csi.cluster.certificates import Credentials
+    from csi.cluster.directory import Node
+
+_MOST_CHANNELS = 512
+_STUCK_CALLS = 16
+_STUCK_S = 3.0
+_CHANNEL_OPTIONS = (
+    # A node that is cut off must not cost each caller the 20 s that gRPC gives a connection at first.
+    ("grpc.min_reconnect_backoff_ms", 3000),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 10000),
+    # A node that falls silent in the middle of a call is noticed before the sidecars' deadline of 10 s.
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+SERVER_OPTIONS = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 4000),
+    ("grpc.so_reuseport", 0),
+    # A controller whose certificate is no longer trusted is asked for it again within this time.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
+)
+
+
+class Peer:
+    """A channel to one node, and what is known of whether it answers."""
+
+    def __init__(self, node: Node, ours: Credentials) -> None:
+        self.node = node
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=node.certificate.encode(),
+            private_key=ours.private_key,
+            certificate_chain=ours.certificate,
+        )
+        options = (*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", node.server_name))
+        self.channel = grpc.secure_channel(node.address, credentials, options)
+        self.controller = csi_pb2_grpc.ControllerStub(self.channel)
+        self.silent_since: float | None = None
+        self._guard = threading.Lock()
+        self._waiting: dict[object, float] = {}
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Count a call while it waits; NodeUnavailable where many wait already, and the first of them for long."""
+        call = object()
+        with self._guard:
+            since = min(self._waiting.values(), default=monotonic())
+            if len(self._waiting) >= _STUCK_CALLS and monotonic() - since > _STUCK_S:
+                raise NodeUnavailable(f"node {self.node.name} keeps {len(self._waiting)} calls waiting; retry later")
+            self._waiting[call] = monotonic()
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._waiting[call]
+
+    def note_answer(self) -> None:
+        """Know that it answers."""
+        self.silent_since = None
+
+    def note_silence(self) -> None:
+        """Know that it did not answer."""
+        if self.silent_since is None:
+            self.silent_since = monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        """For how long no call was answered, 0 where the last one was."""
+        since = self.silent_since
+        return 0.0 if since is None else monotonic() - since
+
+
+class Peers:
+    """Channels to nodes, made when they are needed; the longest unused one is closed when they are many."""
+
+    def __init__(self, ours: Credentials, most: int = _MOST_CHANNELS) -> None:
+        self._ours, self._most = ours, most
+        self._guard = threading.Lock()
+        self._peers: OrderedDict[str, Peer] = OrderedDict()
+
+    def peer(self, node: Node) -> Peer:
+        """Give the way to a node; a new one where its address or certificate is new."""
+        stale: list[Peer] = []
+        with self._guard:
+            peer = self._peers.get(node.name)
+            if peer is None or (peer.node.address, peer.node.certificate) != (node.address, node.certificate):
+                if peer:
+                    stale.append(peer)
+                peer = self._peers[node.name] = Peer(node, self._ours)
+            self._peers.move_to_end(node.name)
+            while len(self._peers) > self._most:
+                stale.append(self._peers.popitem(last=False)[1])
+        for old in stale:
+            _close_later(old)
+        return peer
+
+    def silent(self) -> int:
+        """Count the nodes that did not answer the last call."""
+        with self._guard:
+            return sum(peer.silent_since is not None for peer in self._peers.values())
+
+    def close(self) -> None:
+        """Close all channels; calls that run are cancelled."""
+        with self._guard:
+            peers = list(self._peers.values())
+            self._peers.clear()
+        for peer in peers:
+            peer.channel.close()
+
+
+def _close_later(peer: Peer) -> None:
+    """Close a channel when the calls that still run on it have had their time."""
+    timer = threading.Timer(60, peer.channel.close)
+    timer.daemon = True
+    timer.start()
+
+
+def server_credentials(
+    ours: Credentials, trusted: Callable[[], Sequence[str]], on_handshake: Callable[[], None]
+) -> grpc.ServerCredentials:
+    """Give what a node's port is opened with. trusted: the certificates to let in, at hand without any I/O.
+
+    on_handshake is called at each: anyone on the network can cause one, so it must cost nothing.
+    """
+    pair = [(ours.private_key, ours.certificate)]
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        # With no anchor at all gRPC would refuse to serve; our own lets in whoever has our key, and nobody else.
+        anchors = "".join(trusted()).encode() or ours.certificate
+        return grpc.ssl_server_certificate_configuration(pair, root_certificates=anchors)
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        on_handshake()
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
