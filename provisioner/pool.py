@@ -41,7 +41,12 @@ class Contents:
         self.usage = Usage(disk.control_fd)
         self.ledger = Ledger(settings, disk.space, self.foreign_bytes)
         self.backends = Backends(settings, disk)
-        self.trash = Trash(disk.trash_fd, self.ledger.erased, dismantle=self.backends.dismantle)
+        self.trash = Trash(
+            disk.trash_fd,
+            self.ledger.erased,
+            lambda: disk.settle("trash", "volumes"),
+            dismantle=self.backends.dismantle,
+        )
         self.publications = Publications(disk)
         self.pods = PodVolumes()
         self.quarantined: dict[str, str] = {}

@@ -19,6 +19,7 @@ import structlog
 
 from provisioner.directories import open_directory, opened
 from provisioner.erasing import Obstacle, erase
+from provisioner.errors import NotDurable
 from provisioner.linux.renameat2 import rename_noreplace
 from provisioner.pace import Pace, Paced, Stopped
 
@@ -30,7 +31,7 @@ _DATA = "data"
 _RETRY_FIRST_S = 60.0
 _RETRY_LAST_S = 3600.0
 
-# How long an entry waits for its `wake` at most: the sync of a delete that failed is retried by the caller.
+# How long an entry waits for its `wake` before the eraser syncs it itself: whoever deletes may never come again.
 _HOLD_S = 60.0
 
 # An entry that somebody still writes to could keep the eraser for ever: others get their turn after so many steps.
@@ -59,15 +60,16 @@ class Trash:
     """The trash of one pool.
 
     `erased` is told each entry that is gone, by the eraser's thread; it may be told of one twice, or of one that it
-    does not know. `dismantle` takes apart what an entry has besides files, given its directory, and says False while
-    the kernel is not done with it: such an entry is asked again soon. `pace` belongs to this trash alone, for `stop`
-    ends it.
+    does not know. `settle` makes the renames into the trash survive a power cut, or raises NotDurable. `dismantle`
+    takes apart what an entry has besides files, given its directory, and says False while the kernel is not done with
+    it: such an entry is asked again soon. `pace` belongs to this trash alone, for `stop` ends it.
     """
 
     def __init__(
         self,
         trash_dir_fd: int,
         erased: Callable[[str], None],
+        settle: Callable[[], None],
         pace: Pace | None = None,
         *,
         dismantle: Callable[[int], bool] = lambda _entry_fd: True,
@@ -76,6 +78,7 @@ class Trash:
         """Open the directory anew, so that nobody can close it under a thread that still works in it."""
         self._fd = open_directory(".", trash_dir_fd)
         self._erased = erased
+        self._settle = settle
         self._dismantle = dismantle
         self._pace = pace or Pace()
         self._clock = clock
@@ -90,8 +93,8 @@ class Trash:
     def take(self, src_dir_fd: int, name: str) -> str:
         """Rename `name` from `src_dir_fd` into the trash and give the entry's name, unique for ever.
 
-        Nothing is synced, and the eraser leaves the entry alone until `wake(entry)`: a rename that a power cut
-        takes back must bring back a whole volume.
+        Nothing is synced, and the eraser leaves the entry alone until `wake(entry)`, or a sync of its own: a rename
+        that a power cut takes back must bring back a whole volume.
         """
         for n in self._numbers:
             entry = f"{name}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{n}"
@@ -193,14 +196,32 @@ class Trash:
         return unfinished
 
     def _due(self) -> list[str]:
-        """List the entries whose time has come; forget those that are not there any more."""
+        """List the entries whose time has come; forget those that resisted and are not there any more."""
         entries = self.entries()
+        self._release(entries)
         now, there = self._clock(), set(entries)
         with self._guard:
             for entry, wait in list(self._waits.items()):
-                if wait.until <= now and entry not in there:
+                if wait.until <= now and wait.tries and entry not in there:
                     del self._waits[entry]
             return [entry for entry in entries if entry not in self._waits or self._waits[entry].until <= now]
+
+    def _release(self, there: list[str]) -> None:
+        """Sync what was held for long, and was `there` before the sync; what cannot be synced is held on."""
+        now = self._clock()
+        with self._guard:
+            overdue = [entry for entry, wait in self._waits.items() if wait.until <= now and not wait.tries]
+            for entry in overdue:
+                self._waits[entry] = _Wait(now + _HOLD_S)
+        if not overdue:
+            return
+        try:
+            self._settle()
+        except NotDurable as error:
+            log.warning("deleted volumes are kept until they can be synced", entries=len(overdue), reason=str(error))
+            return
+        for entry in set(overdue).intersection(there):
+            self.wake(entry)
 
     def _pause_s(self) -> float | None:
         """Seconds until the next entry is due; None where nothing waits for a time."""

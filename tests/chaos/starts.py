@@ -64,7 +64,7 @@ class Sweep(Base):
         (world.control / "staging/subject.0123abcd").write_text('{"schema": 1')
         os.rename(world.control / "volumes/subject", world.control / "trash/subject.20200101T000000Z-0")
         (world.control / "trash/other.20200101T000000Z-0/data/deep").mkdir(parents=True)
-        (world.control / f"published/subject@{'0' * 32}.json").write_text('{"target_path":"/x","access_mode":7}')
+        (world.control / f"published/subject@{'0' * 32}.7").touch()
         return _Starting(world)
 
     def act(self, world: World, provisioner: Provisioner) -> str:
@@ -103,7 +103,7 @@ class Init(Sweep):
 class _Erasing:
     def __init__(self, world: World) -> None:
         fd = os.open(world.control / "trash", os.O_RDONLY | os.O_DIRECTORY)
-        self._trash = Trash(fd, lambda _entry: None, Pace(work_s=3600))
+        self._trash = Trash(fd, lambda _entry: None, os.sync, Pace(work_s=3600))
 
     def __call__(self) -> str:
         with disk_faults("erase"):

@@ -37,7 +37,7 @@ class Bench:
     def open(self, pace: Pace) -> Trash:
         """Open the trash, as a new process does."""
         with directory_fd(self.path) as fd:
-            return Trash(fd, self.tell, pace)
+            return Trash(fd, self.tell, os.sync, pace)
 
     def tell(self, entry: str) -> None:
         """Be told that an entry is gone."""

@@ -6,9 +6,7 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -20,80 +18,8 @@ from provisioner.erasing import Obstacle
 from provisioner.pace import Pace, Stopped
 from provisioner.trash import Trash, retry_delay_s
 from tests.support.paces import open_fds
+from tests.support.trashes import PATIENCE_S, Bench, FakePace, do_nothing
 from tests.support.trees import directory_fd, make_deep, make_wide
-
-PATIENCE_S = 60
-
-
-def do_nothing() -> None:
-    """Be what happens between two steps."""
-
-
-class FakePace(Pace):
-    """Never rests; calls `during` before each step."""
-
-    def __init__(self) -> None:
-        super().__init__(work_s=float("inf"))
-        self.during: Callable[[], object] = do_nothing
-        self.begun = 0
-
-    def begin(self) -> None:
-        """Count."""
-        self.begun += 1
-
-    def step(self) -> None:
-        """Stop where it was told to."""
-        self.during()
-        super().step()
-
-
-@dataclass
-class Bench:
-    """A trash in a folder, a source beside it, and what its owner was told."""
-
-    folder: Path
-    pace: FakePace = field(default_factory=FakePace)
-    erased: list[str] = field(default_factory=list)
-    now: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.source, self.path = self.folder / "volumes", self.folder / "trash"
-        for path in (self.source, self.path):
-            path.mkdir()
-        self.told = threading.Event()
-        with directory_fd(self.path) as fd:
-            self.trash = Trash(fd, self.tell, self.pace, clock=lambda: self.now)
-
-    def tell(self, entry: str) -> None:
-        """Be told that an entry is gone."""
-        self.erased.append(entry)
-        self.told.set()
-
-    def volume(self, name: str) -> Path:
-        """Make a volume with some data."""
-        path = self.source / name
-        (path / "data").mkdir(parents=True)
-        (path / "volume.json").write_text("{}")
-        (path / "data" / "file").write_text("content")
-        return path
-
-    def take(self, name: str) -> str:
-        """Send something to the trash."""
-        with directory_fd(self.source) as fd:
-            return self.trash.take(fd, name)
-
-    def wait(self) -> None:
-        """Wait until told of an entry."""
-        assert self.told.wait(PATIENCE_S)
-        self.told.clear()
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Give a trash; its thread ends with the test."""
-    made = Bench(tmp_path)
-    yield made
-    made.trash.stop()
 
 
 def resist(_fd: int, entry: str, _pace: object) -> list[Obstacle]:
@@ -193,30 +119,6 @@ def test_the_eraser_begins_with_what_was_there_and_goes_on_with_what_comes(bench
     bench.wait()
     assert bench.erased[-1] == late
     assert bench.trash.entries() == []
-
-
-def test_an_entry_is_left_alone_until_it_is_woken(bench: Bench) -> None:
-    """Its rename may not have reached the disk, and must then bring back a whole volume."""
-    bench.volume("pvc-1")
-    bench.volume("pvc-2")
-    held, woken = bench.take("pvc-1"), bench.take("pvc-2")
-    bench.trash.wake(woken)
-    bench.trash._round()
-    assert bench.erased == [woken]
-    bench.trash.wake()
-    bench.trash._round()
-    assert bench.erased == [woken, held]
-
-
-def test_an_entry_that_is_never_woken_is_erased_after_a_while(bench: Bench) -> None:
-    bench.volume("pvc-1")
-    entry = bench.take("pvc-1")
-    pause = bench.trash._pause_s()
-    assert pause
-    bench.now += pause
-    bench.trash._round()
-    assert bench.erased == [entry]
-    assert bench.trash._pause_s() is None
 
 
 def test_obstructed_entries_are_tried_again_ever_later_and_others_go_on(
@@ -344,7 +246,7 @@ def test_stopping_ends_the_thread_in_the_middle_and_the_next_start_goes_on(bench
     assert (bench.path / entry / "volume.json").exists()
     again: list[str] = []
     with directory_fd(bench.path) as fd:
-        trash = Trash(fd, again.append, FakePace())
+        trash = Trash(fd, again.append, do_nothing, FakePace())
     trash.erase_all()
     trash.stop()
     assert again == [entry]
