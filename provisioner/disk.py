@@ -29,11 +29,13 @@ from provisioner.identity import (
     now,
     read_identity,
 )
+from provisioner.linux.mount import MS_PRIVATE, OPEN_TREE_CLONE, mount_setattr, open_tree
 from provisioner.linux.mountinfo import read_mountinfo
-from provisioner.linux.statx import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Statx, statx
+from provisioner.linux.statx import AT_EMPTY_PATH, Statx, glance, statx
 from provisioner.settings import PoolSettings
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CLONE = OPEN_TREE_CLONE | AT_EMPTY_PATH
 _LOCK = "lock"
 _PROBE = "probe"
 _LOCK_POLL_S = 0.1
@@ -127,6 +129,16 @@ class Disk:
         return self._fds["volumes"]
 
     @property
+    def tree_fd(self) -> int:
+        """Directory of the volumes to clone mounts from: on one that is attached nowhere, if the kernel can."""
+        return self._fds.get("tree", self._fds["volumes"])
+
+    @property
+    def detached(self) -> bool:
+        """Tell whether `tree_fd` is on a mount of its own, which has no peers."""
+        return "tree" in self._fds
+
+    @property
     def staging_fd(self) -> int:
         """Directory of what is being built."""
         return self._fds["staging"]
@@ -157,11 +169,31 @@ class Disk:
             except OSError as error:
                 raise PoolUnavailable(f"pool {self.path}: cannot be locked: {error.strerror}") from error
         _write_owner(fd)
+        self._detach_tree()
+
+    def _detach_tree(self) -> None:
+        """Give the volumes a mount that is attached nowhere, to be cloned for each publication.
+
+        To clone a mount the kernel looks at every mount on it, and the pool's own may carry all publications:
+        with it, a publish would cost more with each one there is. Linux before 6.15 cannot clone a detached
+        mount (EINVAL); the pool's own serves there.
+        """
+        try:
+            tree_fd = open_tree("", dir_fd=self.volumes_fd, flags=_CLONE)
+        except OSError:
+            return
+        try:
+            mount_setattr(tree_fd, "", flags=AT_EMPTY_PATH, propagation=MS_PRIVATE)
+            os.close(open_tree("", dir_fd=tree_fd, flags=_CLONE))
+        except OSError:
+            os.close(tree_fd)
+        else:
+            self._fds["tree"] = tree_fd
 
     def check(self) -> None:
         """Raise PoolUnavailable where the pool's path does not lead here any more."""
         try:
-            found = statx(f"{self.path}/{CONTROL}", flags=AT_SYMLINK_NOFOLLOW)
+            found = glance(f"{self.path}/{CONTROL}")
         except OSError as error:
             raise PoolUnavailable(f"pool {self.path}: {error.strerror}; is its disk mounted?") from error
         if _place(found) != self._place:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from provisioner.capabilities import MountAttributes, expected, seen
 from provisioner.errors import TargetOccupied, VolumeInUse
 from provisioner.holders import describe, holders_of
+from provisioner.linux.close import close_path
 from provisioner.linux.mount import (
     MOVE_MOUNT_F_EMPTY_PATH,
     MS_PRIVATE,
@@ -34,9 +35,8 @@ from provisioner.publications import folder_of
 from provisioner.targets import Target
 
 
-def is_same(found: Statx, source_fd: int) -> bool:
-    """Tell whether a mount shows the directory `source_fd`."""
-    source = statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH)
+def is_same(found: Statx, source: Statx) -> bool:
+    """Tell whether a mount shows the directory `source`."""
     return found.mount_root and (found.dev, found.ino) == (source.dev, source.ino)
 
 
@@ -46,19 +46,22 @@ def has_attributes(target: Target, source_fd: int, wanted: MountAttributes) -> b
     return seen(os.statvfs(target.by_parent).f_flag) == expected(source, wanted)
 
 
-def ensure_folder(target: Target) -> bool:
-    """Make the target an empty directory; tell whether it was made here. TargetOccupied for anything else."""
+def make_folder(target: Target) -> bool:
+    """Make the target a directory; False where something is there already."""
     try:
         os.mkdir(target.name, 0o750, dir_fd=target.parent_fd)
     except FileExistsError:
-        found = target.look()
-        if found is None or not stat.S_ISDIR(found.mode) or _entries(target):
-            raise TargetOccupied(
-                f"target_path {target.path!r}: wanted nothing or an empty directory there, found something else; "
-                "it is left alone"
-            ) from None
         return False
     return True
+
+
+def check_folder(target: Target, found: Statx | None) -> None:
+    """Raise TargetOccupied unless what was found at the target is an empty directory."""
+    if found is None or not stat.S_ISDIR(found.mode) or _entries(target):
+        raise TargetOccupied(
+            f"target_path {target.path!r}: wanted nothing or an empty directory there, found something else; "
+            "it is left alone"
+        )
 
 
 def _entries(target: Target) -> bool:
@@ -70,8 +73,10 @@ def _entries(target: Target) -> bool:
         os.close(fd)
 
 
-def bind(source_fd: int, target: Target, wanted: MountAttributes) -> None:
+def bind(source_fd: int, target: Target, wanted: MountAttributes, *, private: bool) -> None:
     """Mount a directory at a target with its attributes from the first moment on.
+
+    private: the mount that the directory lies on has no peers, so a clone of it has none either.
 
     The clone is detached until it is complete: a read-only one is never seen writable, and a crash in
     between leaves nothing (open_tree(2), mount_setattr(2), move_mount(2)). What is mounted inside the
@@ -79,32 +84,36 @@ def bind(source_fd: int, target: Target, wanted: MountAttributes) -> None:
     """
     tree_fd = open_tree("", dir_fd=source_fd, flags=OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH)
     try:
-        mount_setattr(
-            tree_fd,
-            "",
-            flags=AT_EMPTY_PATH,
-            attr_set=wanted.attr_set,
-            attr_clr=wanted.attr_clr,
-            propagation=MS_PRIVATE,  # the clone would else be a peer of the pool's own mount
-        )
+        if wanted != MountAttributes() or not private:
+            mount_setattr(
+                tree_fd,
+                "",
+                flags=AT_EMPTY_PATH,
+                attr_set=wanted.attr_set,
+                attr_clr=wanted.attr_clr,
+                propagation=MS_PRIVATE,  # the clone would else be a peer of the pool's own mount
+            )
         # Without MOVE_MOUNT_T_SYMLINKS a last name that became a symlink is refused.
         move_mount("", target.name, from_dir_fd=tree_fd, to_dir_fd=target.parent_fd, flags=MOVE_MOUNT_F_EMPTY_PATH)
     finally:
-        os.close(tree_fd)
+        close_path(tree_fd)
 
 
-def ensure_absent(target: Target, folder: str, source_fd: int | None) -> None:
+def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
     """Take every mount of the volume away from a target, then the empty directory itself.
 
-    source_fd: the volume's own directory where it is still there; else the mount's root within its
+    source: the volume's own directory where it is still there; else the mount's root within its
     filesystem tells whose it is. TargetOccupied for what is not ours, which is left alone; VolumeInUse
     names who holds it. Never lazy, never recursive.
     """
     found = _look(target)
     while found is not None and found.mount_root:
-        if not _is_ours(target, found, folder, source_fd):
+        if not _is_ours(target, found, folder, source):
             raise TargetOccupied(f"target_path {target.path!r}: something else is mounted there; it is left alone")
         _unmount(target, found)
+        with suppress(OSError):  # another mount below, or what the next look tells
+            os.rmdir(target.name, dir_fd=target.parent_fd)
+            return
         found = _look(target)
     if found is not None:
         _remove_folder(target, found)
@@ -137,11 +146,11 @@ def _dead_mount(target: Target) -> Statx | None:
     )
 
 
-def _is_ours(target: Target, found: Statx, folder: str, source_fd: int | None) -> bool:
-    if source_fd is not None:
-        if is_same(found, source_fd):
+def _is_ours(target: Target, found: Statx, folder: str, source: Statx | None) -> bool:
+    if source is not None:
+        if is_same(found, source):
             return True
-        if found.dev != statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH).dev:  # another pool's, of the same name
+        if found.dev != source.dev:  # another pool's, of the same name
             return False
     return folder != "" and folder_of(_root_of(target, found)) == folder
 

@@ -1,9 +1,10 @@
 """Where volumes are published: counted in memory, rebuilt at the start from the mounts themselves.
 
-A mount does not tell for which access mode it was asked. That stands in a small hint in the pool,
-written before the mount and without fsync, for no mount survives a power cut either. A hint that
-cannot be written (a full disk must not keep pods from starting) or read costs only the access mode
-after a restart: the publication is then taken for what the retry says.
+A mount does not tell for which access mode it was asked. That stands in the name of an empty file in the
+pool, a hint: one system call where content would take three. It is made before the mount and without
+fsync, for no mount survives a power cut either. A hint that cannot be made (a full disk must not keep pods
+from starting) costs only the access mode after a restart: the publication is then taken for what the retry
+says.
 """
 
 from __future__ import annotations
@@ -13,25 +14,19 @@ import hashlib
 import os
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
-
-import msgspec
+from contextlib import suppress
 
 from provisioner.disk import Disk
 from provisioner.identity import CONTROL
 from provisioner.linux.mountinfo import MountInfo
-from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, glance, statx
 from provisioner.model import AccessMode
 from provisioner.records import DATA
 
 _ROOT = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{DATA}(?://deleted)?")
-
-
-class Hint(msgspec.Struct, frozen=True):
-    """Content of `published/<folder>@<digest>.json`."""
-
-    target_path: str
-    access_mode: int
+_HINT = re.compile(r"(?P<publication>.+@[0-9a-f]{32})\.(?P<mode>[0-7])")
 
 
 class Publications:
@@ -49,24 +44,22 @@ class Publications:
         for mount in mounts:
             folder = folder_of(mount.root)
             if folder and self._may_be_at(folder, mount.mount_point):  # else a volume in use could be deleted
-                hint = hints.pop(_file(folder, mount.mount_point), None)
-                mode = AccessMode(hint.access_mode) if hint else None
-                self._targets.setdefault(folder, {})[mount.mount_point] = mode
-        for file in hints:
-            self._unlink(file)
+                modes = hints.pop(_publication(folder, mount.mount_point), [])
+                self._targets.setdefault(folder, {})[mount.mount_point] = modes[0] if len(modes) == 1 else None
+        for publication, modes in hints.items():
+            for mode in modes:
+                self._unlink(f"{publication}.{mode.value}")
 
-    def _read_hints(self) -> dict[str, Hint | None]:
-        return {file: self._read_hint(file) for file in os.listdir(self._disk.published_fd)}
-
-    def _read_hint(self, file: str) -> Hint | None:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with open(os.open(file, flags, dir_fd=self._disk.published_fd), "rb") as content:
-                hint = msgspec.json.decode(content.read(65536), type=Hint)
-                AccessMode(hint.access_mode)
-        except (OSError, ValueError, msgspec.MsgspecError):
-            return None
-        return hint
+    def _read_hints(self) -> dict[str, list[AccessMode]]:
+        """Give the access modes that hints tell, by publication; remove what is no hint."""
+        hints: dict[str, list[AccessMode]] = defaultdict(list)
+        for name in os.listdir(self._disk.published_fd):
+            found = _HINT.fullmatch(name)
+            if found:
+                hints[found["publication"]].append(AccessMode(int(found["mode"])))
+            else:
+                self._unlink(name)
+        return hints
 
     def is_at(self, folder: str, target_path: str) -> bool:
         """Tell whether the volume is what is mounted at a path, by the inode of its root."""
@@ -83,8 +76,8 @@ class Publications:
             return error.errno not in (errno.ENOENT, errno.ENOTDIR)
 
     def _is_at(self, folder: str, target_path: str) -> bool:
-        found = statx(target_path, flags=AT_SYMLINK_NOFOLLOW)
-        data = statx(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+        found = statx(target_path, flags=AT_SYMLINK_NOFOLLOW)  # an open mount could not be unmounted meanwhile
+        data = glance(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd)
         return found.mount_root and (found.dev, found.ino) == (data.dev, data.ino)
 
     @property
@@ -114,36 +107,27 @@ class Publications:
     def add(self, folder: str, target_path: str, mode: AccessMode) -> None:
         """Count a publication that is about to be mounted."""
         with self._guard:
-            self._targets.setdefault(folder, {})[target_path] = mode
-        self._write_hint(_file(folder, target_path), Hint(target_path, mode.value))
+            targets = self._targets.setdefault(folder, {})
+            before = targets.get(target_path)
+            targets[target_path] = mode
+        if before not in (mode, None):
+            self._unlink(_hint(folder, target_path, before))
+        with suppress(OSError):  # it may be there already, and the disk may be full
+            os.mknod(_hint(folder, target_path, mode), 0o600, dir_fd=self._disk.published_fd)
 
     def remove(self, folder: str, target_path: str) -> None:
         """Forget a publication that is not mounted any more."""
         with self._guard:
             targets = self._targets.get(folder, {})
-            targets.pop(target_path, None)
+            mode = targets.pop(target_path, None)
             if not targets:
                 self._targets.pop(folder, None)
-        self._unlink(_file(folder, target_path))
+        if mode is not None:
+            self._unlink(_hint(folder, target_path, mode))
 
-    def _write_hint(self, file: str, hint: Hint) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            fd = os.open(file, flags, 0o600, dir_fd=self._disk.published_fd)
-        except OSError:
-            return
-        try:
-            os.write(fd, msgspec.json.encode(hint))
-        except OSError:
-            self._unlink(file)
-        finally:
-            os.close(fd)
-
-    def _unlink(self, file: str) -> None:
-        try:
-            os.unlink(file, dir_fd=self._disk.published_fd)
-        except OSError:
-            return
+    def _unlink(self, name: str) -> None:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self._disk.published_fd)
 
 
 def folder_of(root: str) -> str:
@@ -157,5 +141,10 @@ def folder_of(root: str) -> str:
     return match[2] if match[1] == "volumes" else match[2].rpartition(".")[0]
 
 
-def _file(folder: str, target_path: str) -> str:
-    return f"{folder}@{hashlib.sha256(os.fsencode(target_path)).hexdigest()[:32]}.json"
+def _hint(folder: str, target_path: str, mode: AccessMode) -> str:
+    return f"{_publication(folder, target_path)}.{mode.value}"
+
+
+def _publication(folder: str, target_path: str) -> str:
+    """Name a publication within the 255 bytes of a file's name."""
+    return f"{folder}@{hashlib.sha256(os.fsencode(target_path)).hexdigest()[:32]}"

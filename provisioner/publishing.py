@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from provisioner import capabilities, health, mounts
-from provisioner.backends.directory import open_data
+from provisioner.backends.directory import look_at_data
 from provisioner.capabilities import MountAttributes
 from provisioner.errors import (
     CapacityOutOfRange,
@@ -20,6 +21,8 @@ from provisioner.errors import (
     VolumeQuarantined,
 )
 from provisioner.faults import disk_faults
+from provisioner.linux.close import close_path
+from provisioner.linux.statx import AT_EMPTY_PATH, Statx, statx
 from provisioner.model import (
     AccessMode,
     Call,
@@ -76,7 +79,6 @@ class Publishing:
         """Show a volume at a target, just so; the same again is OK (spec, NodePublishVolume)."""
         if not wanted.staging_target_path:
             raise Precondition("staging_target_path: wanted the path that NodeStageVolume got, found none")
-        folder = identify(wanted.volume_id).folder
         with (
             self._pools.holding(identify(wanted.volume_id).pool_id) as contents,
             self._operations.claim(wanted.volume_id),
@@ -85,41 +87,28 @@ class Publishing:
             record = require(contents, wanted.volume_id)
             _check_usable(record, wanted.capability, contents.disk.fs_type)
             with self._roots.open(wanted.target_path, what="target_path") as target:
-                source_fd = self._open_source(contents, record)
-                try:
-                    self._ensure_published(contents, folder, source_fd, target, wanted, call)
-                finally:
-                    os.close(source_fd)
-
-    def _open_source(self, contents: Contents, record: Record) -> int:
-        try:
-            return contents.backends.of(record).open_source(record.folder)
-        except OSError as error:
-            raise VolumeQuarantined(
-                f"volume {record.volume_id}: its data cannot be opened: {error.strerror}"
-            ) from error
+                self._ensure_published(contents, record, target, wanted, call)
 
     def _ensure_published(
-        self, contents: Contents, folder: str, source_fd: int, target: Target, wanted: Publication, call: Call
+        self, contents: Contents, record: Record, target: Target, wanted: Publication, call: Call
     ) -> None:
+        mode = wanted.capability.access_mode
         asked = capabilities.attributes(wanted.capability, readonly=wanted.readonly)
-        found = target.look()
-        if found is not None and found.mount_root:
-            if not mounts.is_same(found, source_fd):
-                raise VolumeConflict(f"target_path {target.path!r}: something else is mounted there; it is left alone")
-            _check_published_so(contents, folder, source_fd, target, asked, wanted.capability.access_mode)
+        made = mounts.make_folder(target)
+        found = None if made else target.look()
+        if found and found.mount_root:
+            with _opened_source(contents, record) as source_fd:
+                _check_published_so(contents, record.folder, source_fd, target, found, asked, mode)
             return
-        _check_access(contents, folder, target, wanted.capability.access_mode)
-        call.check()
-        made = mounts.ensure_folder(target)
-        contents.publications.add(folder, target.path, wanted.capability.access_mode)
         try:
-            mounts.bind(source_fd, target, asked)
-        except OSError:
-            contents.publications.remove(folder, target.path)
+            _check_access(contents, record.folder, target, mode)
+            call.check()
+            if not made:
+                mounts.check_folder(target, found)
+            _mount(contents, record, target, asked, mode)
+        except BaseException:
             if made:
                 _remove(target)
-            contents.disk.check()  # of a mount that went meanwhile the kernel only says EINVAL
             raise
 
     def unpublish(self, volume_id: str, target_path: str, call: Call) -> None:
@@ -130,8 +119,8 @@ class Publishing:
             target = self._target_of(stack, target_path)
             if target is not None:
                 call.check()
-                source_fd = self._source_of(stack, contents, parsed)
-                mounts.ensure_absent(target, parsed.folder if parsed else "", source_fd)
+                source = _source_of(contents, parsed)
+                mounts.ensure_absent(target, parsed.folder if parsed else "", source)
             if contents and parsed:  # else the next start drops hints without a mount
                 contents.publications.remove(parsed.folder, target_path.rstrip("/"))
 
@@ -148,17 +137,6 @@ class Publishing:
             return stack.enter_context(self._roots.open(target_path, what="target_path"))
         except TargetNotFound:
             return None
-
-    def _source_of(self, stack: ExitStack, contents: Contents | None, parsed: VolumeId | None) -> int | None:
-        """Open the volume's directory where pool and volume are there; the mount's root must tell else."""
-        if contents is None or parsed is None:
-            return None
-        try:
-            source_fd = open_data(contents.disk.volumes_fd, parsed.folder)
-        except OSError:
-            return None
-        stack.callback(os.close, source_fd)
-        return source_fd
 
     def statistics(self, volume_id: str, volume_path: str) -> Statistics:
         """Give the figures of a publication; what is used is as old as the last measurement."""
@@ -216,10 +194,51 @@ def _check_usable(record: Record, capability: Capability, fs_type: str) -> None:
     capabilities.check_mount(capability, fs_type)
 
 
+def _mount(contents: Contents, record: Record, target: Target, asked: MountAttributes, mode: AccessMode) -> None:
+    with _opened_source(contents, record) as source_fd:
+        contents.publications.add(record.folder, target.path, mode)
+        try:
+            mounts.bind(source_fd, target, asked, private=contents.disk.detached)
+        except OSError:
+            contents.publications.remove(record.folder, target.path)
+            contents.disk.check()  # of a mount that went meanwhile the kernel only says EINVAL
+            raise
+
+
+@contextmanager
+def _opened_source(contents: Contents, record: Record) -> Iterator[int]:
+    try:
+        source_fd = contents.backends.of(record).open_source(record.folder)
+    except OSError as error:
+        raise VolumeQuarantined(f"volume {record.volume_id}: its data cannot be opened: {error.strerror}") from error
+    try:
+        yield source_fd
+    finally:
+        close_path(source_fd)
+
+
+def _source_of(contents: Contents | None, parsed: VolumeId | None) -> Statx | None:
+    """Examine the volume's directory where pool and volume are there; the mount's root must tell else."""
+    if contents is None or parsed is None:
+        return None
+    try:
+        return look_at_data(contents.disk.volumes_fd, parsed.folder)
+    except OSError:
+        return None
+
+
 def _check_published_so(
-    contents: Contents, folder: str, source_fd: int, target: Target, asked: MountAttributes, mode: AccessMode
+    contents: Contents,
+    folder: str,
+    source_fd: int,
+    target: Target,
+    found: Statx,
+    asked: MountAttributes,
+    mode: AccessMode,
 ) -> None:
-    """Raise VolumeConflict where the volume is at its target, but otherwise than asked."""
+    """Raise VolumeConflict where something else is at a target, or the volume otherwise than asked."""
+    if not mounts.is_same(found, statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH)):
+        raise VolumeConflict(f"target_path {target.path!r}: something else is mounted there; it is left alone")
     known = contents.publications.mode_at(folder, target.path)
     if known not in (mode, None) or not mounts.has_attributes(target, source_fd, asked):
         raise VolumeConflict(

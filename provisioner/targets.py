@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from provisioner.errors import InvalidRequest, TargetNotFound
-from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
-from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
+from provisioner.linux.close import close_path
+from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_path
+from provisioner.linux.statx import Statx, glance
 
 _NAME_MAX = 255  # linux/limits.h
-_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+_STRAIGHT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Target:
     def look(self) -> Statx | None:
         """Examine what stands there, on top of all mounts; None for nothing."""
         try:
-            return statx(self.name, dir_fd=self.parent_fd, flags=AT_SYMLINK_NOFOLLOW)
+            return glance(self.name, dir_fd=self.parent_fd)
         except FileNotFoundError:
             return None
 
@@ -51,18 +52,18 @@ class TargetRoots:
         InvalidRequest for a path that is malformed, outside the roots, or leads over a symlink;
         TargetNotFound where its parent does not exist.
         """
-        root, rest = self._split(path, what)
-        path = path.rstrip("/")
-        parent, _, name = rest.rpartition("/")
+        path, root = self._checked(path, what)
+        parent, _, name = path.rpartition("/")
         if len(os.fsencode(name)) > _NAME_MAX:  # those before it are looked up, and refused by the kernel
             raise InvalidRequest(f"{what}: wanted a last name of at most {_NAME_MAX} bytes, found {path!r}")
-        parent_fd = self._open_parent(root, parent or ".", path, what)
+        parent_fd = self._open_parent(root, parent or "/", path, what)
         try:
             yield Target(path, parent_fd, name)
         finally:
-            os.close(parent_fd)
+            close_path(parent_fd)
 
-    def _split(self, path: str, what: str) -> tuple[str, str]:
+    def _checked(self, path: str, what: str) -> tuple[str, str]:
+        """Give a path without slashes at its end, and the root that it lies below."""
         if not path.startswith("/") or "\0" in path:
             raise InvalidRequest(f"{what}: wanted an absolute path, found {path!r}")
         path = path.rstrip("/")
@@ -70,7 +71,7 @@ class TargetRoots:
             raise InvalidRequest(f"{what}: wanted a path without empty, '.' and '..' parts, found {path!r}")
         for root in self._roots:
             if path.startswith(root + "/"):
-                return root, path[len(root) + 1 :]
+                return path, root
         allowed = ", ".join(root or "/" for root in self._roots)
         raise InvalidRequest(
             f"{what}: {path!r} is outside the allowed roots ({allowed}); see targetRoots in the settings"
@@ -78,11 +79,7 @@ class TargetRoots:
 
     def _open_parent(self, root: str, parent: str, path: str, what: str) -> int:
         try:
-            root_fd = os.open(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return openat2(parent, os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE, dir_fd=root_fd)
-            finally:
-                os.close(root_fd)
+            return _open_below(root, parent)
         except FileNotFoundError as error:
             raise TargetNotFound(f"{what}: the parent of {path!r} does not exist; the orchestrator makes it") from error
         except OSError as error:
@@ -91,3 +88,18 @@ class TargetRoots:
                     f"{what}: {path!r} does not lead over directories alone: {error.strerror}"
                 ) from error
             raise
+
+
+def _open_below(root: str, parent: str) -> int:
+    """Open a directory below a root; a symlink may be on the way to the root, not below it."""
+    try:
+        return open_path(parent, os.O_DIRECTORY, resolve=_STRAIGHT)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    root_fd = os.open(root or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        below = parent[len(root) :].lstrip("/") or "."
+        return open_path(below, os.O_DIRECTORY, resolve=_STRAIGHT | RESOLVE_BENEATH, dir_fd=root_fd)
+    finally:
+        close_path(root_fd)

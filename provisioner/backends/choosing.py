@@ -22,8 +22,8 @@ class Backends:
         self._pool = settings.name
         self._enforce: Enforce = settings.enforce or "besteffort"
         means: tuple[Backend, ...] = (
-            SubvolumeBackend(disk.volumes_fd, disk.fs_type, settings.quota),
-            DirectoryBackend(disk.volumes_fd),
+            SubvolumeBackend(disk, settings.quota),
+            DirectoryBackend(disk.tree_fd),
         )
         self._means: dict[str, Backend] = {backend.name: backend for backend in means}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from provisioner.linux.openat2 import openat2
+from provisioner.linux.openat2 import open_path
+from provisioner.linux.statx import Statx, glance
 from provisioner.model import Statistics
 from provisioner.records import DATA, WITHIN, BackendName, Record
 
@@ -16,9 +17,9 @@ class DirectoryBackend:
     name: BackendName = "directory"
     holds = False
 
-    def __init__(self, volumes_fd: int) -> None:
+    def __init__(self, tree_fd: int) -> None:
         """Work below the directory of a pool's volumes."""
-        self._volumes_fd = volumes_fd
+        self._tree_fd = tree_fd
 
     def refusal(self) -> str:
         """Refuse nothing: any filesystem has directories."""
@@ -39,7 +40,7 @@ class DirectoryBackend:
 
     def open_source(self, folder: str) -> int:
         """Open `data/`."""
-        return open_data(self._volumes_fd, folder)
+        return open_data(self._tree_fd, folder)
 
     def figures(self, record: Record) -> Statistics | None:  # noqa: ARG002  the Protocol names it
         """Count nothing: a directory's filesystem does not know what lies below it."""
@@ -67,6 +68,11 @@ def finish_root(fd: int, record: Record) -> None:
     os.fsync(fd)
 
 
-def open_data(volumes_fd: int, folder: str) -> int:
+def open_data(tree_fd: int, folder: str) -> int:
     """Open `data/`, which must lie on the pool's own filesystem with no symlink on the way."""
-    return openat2(f"{folder}/{DATA}", os.O_PATH | os.O_DIRECTORY, resolve=WITHIN, dir_fd=volumes_fd)
+    return open_path(f"{folder}/{DATA}", os.O_DIRECTORY, resolve=WITHIN, dir_fd=tree_fd)
+
+
+def look_at_data(volumes_fd: int, folder: str) -> Statx:
+    """Examine `data/`: its device and inode are those of a mount that shows it."""
+    return glance(f"{folder}/{DATA}", dir_fd=volumes_fd)

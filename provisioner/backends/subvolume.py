@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from provisioner.backends.directory import finish_root, open_data
+from provisioner.disk import Disk
 from provisioner.linux import btrfs
 from provisioner.model import Statistics, Usage
 from provisioner.records import DATA, BackendName, Record
@@ -37,10 +38,11 @@ class SubvolumeBackend:
     name: BackendName = "subvolume"
     holds = True
 
-    def __init__(self, volumes_fd: int, fs_type: str, quota: QuotaKey) -> None:
-        """Work below the directory of a pool's volumes; quota: what the administrator lets us switch on."""
-        self._volumes_fd = volumes_fd
-        self._fs_type = fs_type
+    def __init__(self, disk: Disk, quota: QuotaKey) -> None:
+        """Work on a pool's disk; quota: what the administrator lets us switch on."""
+        self._volumes_fd = disk.volumes_fd
+        self._tree_fd = disk.tree_fd
+        self._fs_type = disk.fs_type
         self._quota = quota
         self._ours: dict[int, int] = {}  # subvolume -> its group, of volumes and of what is nested in them
         self._seen = btrfs.BTRFS_FIRST_FREE_OBJECTID
@@ -81,7 +83,7 @@ class SubvolumeBackend:
 
     def open_source(self, folder: str) -> int:
         """Open `data`."""
-        return open_data(self._volumes_fd, folder)
+        return open_data(self._tree_fd, folder)
 
     def figures(self, record: Record) -> Statistics | None:
         """Give what the group holds as of the last commit, at most half a minute ago by default."""

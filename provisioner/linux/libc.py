@@ -1,7 +1,9 @@
 """The C library, loaded once, and the one way in which a failed call becomes an OSError.
 
-`ctypes.CDLL` releases the GIL around each call and keeps errno per thread. Paths go in as bytes, so that
-every name a filesystem can hold works, also one that is not UTF-8.
+`ctypes.CDLL` releases the GIL around each call and keeps errno per thread. Calls that never wait for a disk
+may keep it (`brief`): to give it away and to get it back costs several times what they take, when other
+threads want it. Paths go in as bytes, so that every name a filesystem can hold works, also one that is not
+UTF-8.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ if TYPE_CHECKING:
 AnyPath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC_WITH_GIL = ctypes.PyDLL(None, use_errno=True)
 
 
 def function(
-    name: str, *argtypes: Any, paths: tuple[int, ...] = (), wrapper: str = "", since: str = ""
+    name: str, *argtypes: Any, paths: tuple[int, ...] = (), wrapper: str = "", since: str = "", brief: bool = False
 ) -> Callable[..., int]:
     """Declare a C function that answers -1 and sets errno when it fails.
 
     `paths` are the positions of one or two path arguments, which the OSError then names (the directory fd
-    before it, where the path is empty). `since` is the Linux version that a sentence for ENOSYS tells.
+    before it, where the path is empty). `since` is the Linux version that a sentence for ENOSYS tells. `brief`
+    keeps the GIL: for what never waits, whatever becomes of a disk.
     """
     # By index, for each index gives a function object of its own: `syscall` is declared several times.
-    declared: Any = _LIBC[name]
+    declared: Any = (_LIBC_WITH_GIL if brief else _LIBC)[name]
     declared.restype = ctypes.c_long if name == "syscall" else ctypes.c_int
     declared.argtypes = argtypes
 
@@ -43,12 +47,14 @@ def function(
     return call
 
 
-def system_call(name: str, *argtypes: Any, paths: tuple[int, ...] = (), since: str) -> Callable[..., int]:
+def system_call(
+    name: str, *argtypes: Any, paths: tuple[int, ...] = (), since: str, brief: bool = False
+) -> Callable[..., int]:
     """Declare a system call that glibc 2.36 has no function for; its number is the first argument.
 
     All that we need are newer than 424, from where on numbers are the same on every architecture.
     """
-    return function("syscall", ctypes.c_long, *argtypes, paths=paths, wrapper=name, since=since)
+    return function("syscall", ctypes.c_long, *argtypes, paths=paths, wrapper=name, since=since, brief=brief)
 
 
 def path_bytes(path: AnyPath) -> bytes:

@@ -58,7 +58,9 @@ _NR_MOVE_MOUNT = 429
 _NR_MOUNT_SETATTR = 442
 _MOUNT_ATTR = struct.Struct("=QQQQ")  # attr_set, attr_clr, propagation, userns_fd
 
-_open_tree = system_call("open_tree", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint, paths=(2,), since="5.2")
+_OPEN_TREE = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_open_tree = system_call("open_tree", *_OPEN_TREE, paths=(2,), since="5.2")
+_open_tree_brief = system_call("open_tree", *_OPEN_TREE, paths=(2,), since="5.2", brief=True)
 _move_mount = system_call(
     "move_mount",
     ctypes.c_int,
@@ -91,7 +93,8 @@ def open_tree(path: AnyPath, *, dir_fd: int = AT_FDCWD, flags: int = 0) -> int:
     With OPEN_TREE_CLONE, of a new bind mount of it that is attached nowhere: it vanishes with the descriptor
     unless `move_mount` attaches it, and AT_RECURSIVE takes the mounts below along.
     """
-    return _open_tree(_NR_OPEN_TREE, dir_fd, path_bytes(path), flags | OPEN_TREE_CLOEXEC)
+    call = _open_tree if path else _open_tree_brief  # without a path to walk, no disk is asked
+    return call(_NR_OPEN_TREE, dir_fd, path_bytes(path), flags | OPEN_TREE_CLOEXEC)
 
 
 def mount_setattr(

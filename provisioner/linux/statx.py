@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import makedev
 
@@ -14,9 +16,12 @@ from provisioner.linux.at import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_NO_AUTOMOUNT,
+    AT_STATX_DONT_SYNC,
     AT_SYMLINK_NOFOLLOW,
 )
+from provisioner.linux.close import close_path
 from provisioner.linux.libc import AnyPath, function, path_bytes
+from provisioner.linux.openat2 import open_path
 
 __all__ = [
     "AT_EMPTY_PATH",
@@ -30,6 +35,7 @@ __all__ = [
     "STATX_MNT_ID",
     "STATX_MNT_ID_UNIQUE",
     "Statx",
+    "glance",
     "statx",
 ]
 
@@ -47,7 +53,9 @@ _STRUCT = struct.Struct("=I4xQIIIH2xQQQ80xIIQ104x")
 _Buffer = ctypes.c_char * _STRUCT.size
 _unpack = _STRUCT.unpack_from
 
-_statx = function("statx", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, paths=(1,))
+_ARGUMENTS = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
+_statx = function("statx", *_ARGUMENTS, paths=(1,))
+_statx_brief = function("statx", *_ARGUMENTS, paths=(1,), brief=True)
 
 
 @dataclass(slots=True)  # not frozen: that costs more than the system call
@@ -76,9 +84,26 @@ def statx(
     path: AnyPath, *, dir_fd: int = AT_FDCWD, flags: int = 0, mask: int = STATX_BASIC_STATS | STATX_MNT_ID
 ) -> Statx:
     """Look at a file; with path "" and AT_EMPTY_PATH, at the open file `dir_fd`."""
+    return _looked(_statx, dir_fd, path_bytes(path), flags, mask)
+
+
+def glance(path: AnyPath, *, dir_fd: int = AT_FDCWD) -> Statx:
+    """Look at a file, not following a symlink, at the cost of a system call that nobody else notices.
+
+    What the lookup cache has is looked at without giving the GIL away (`open_path`); the figures are those
+    that the kernel has in memory, which for a local filesystem are the newest.
+    """
+    fd = open_path(path, os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        return _looked(_statx_brief, fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS | STATX_MNT_ID)
+    finally:
+        close_path(fd)
+
+
+def _looked(call: Callable[..., int], dir_fd: int, path: bytes, flags: int, mask: int) -> Statx:
     # A buffer for each call is cheaper than a thread's own, and safe whoever calls meanwhile.
     buffer = _Buffer()
-    _statx(dir_fd, path_bytes(path), flags, mask, buffer)
+    call(dir_fd, path, flags, mask, buffer)
     filled, attributes, nlink, uid, gid, mode, ino, size, blocks, major, minor, mnt_id = _unpack(buffer)
     return Statx(
         mode,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -90,9 +91,10 @@ class World:
         return [mount for mount in read_mountinfo() if mount.mount_point.startswith(below)]
 
     def hinted(self) -> list[str]:
-        """List the targets that hints tell of, sorted."""
-        found = [json.loads(file.read_bytes()) for file in (self.control / "published").iterdir()]
-        return sorted(hint["target_path"] for hint in found)
+        """List the targets that hints tell of, sorted; of one that is not there, the hint itself."""
+        known = {hashlib.sha256(os.fsencode(path)).hexdigest()[:32]: str(path) for path in self.targets.iterdir()}
+        hints = os.listdir(self.control / "published")
+        return sorted(known.get(hint.rpartition("@")[2].partition(".")[0], hint) for hint in hints)
 
     def assert_agreed(self, provisioner: Provisioner) -> None:
         """Assert that the sums in memory are those of the disk, once the trash is erased."""

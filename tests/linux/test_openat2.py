@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.linux import openat2 as module
+from provisioner.linux.close import close_path
 from provisioner.linux.mount import MS_BIND, mount
 from provisioner.linux.openat2 import (
     RESOLVE_BENEATH,
@@ -19,6 +20,7 @@ from provisioner.linux.openat2 import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
+    open_path,
     openat2,
 )
 from tests.support.filesystems import tmpfs
@@ -197,3 +199,28 @@ def test_renames_elsewhere_do_not_disturb(tree: Path) -> None:
     finally:
         stop.set()
         renamer.join()
+
+
+def test_what_the_cache_lacks_is_opened_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        fd = open_path(tmp_path, os.O_DIRECTORY)
+        try:
+            assert os.fstat(fd).st_ino == tmp_path.stat().st_ino
+            assert not os.get_inheritable(fd)
+        finally:
+            close_path(fd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        monkeypatch.setattr(module, "_openat2_brief", _lacks)
+
+
+def _lacks(*_: object) -> int:
+    raise BlockingIOError
+
+
+def test_a_path_is_opened_by_the_same_rules(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        open_path(tmp_path / "link", os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS)
+    with pytest.raises(FileNotFoundError):
+        open_path(tmp_path / "nothing")

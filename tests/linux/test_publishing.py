@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioner import disk as disk_module
 from provisioner.assembly import Provisioner
 from provisioner.errors import (
     InvalidRequest,
@@ -19,7 +20,7 @@ from provisioner.errors import (
     VolumeInUse,
     VolumeNotFound,
 )
-from provisioner.linux.mount import MS_BIND, mount
+from provisioner.linux.mount import MS_BIND, MS_SHARED, mount
 from provisioner.model import AccessMode, Capability, CapacityRange, HealthStatus, Volume
 from provisioner.settings import Settings
 from tests.support.provisioned import MIB, MULTI, PATIENT, SINGLE, at, running, wanted
@@ -46,6 +47,37 @@ def test_publish_shows_the_volume_and_unpublish_takes_it_away(
         assert not target.exists()
     assert os.listdir(control / "published") == []
     assert (control / "volumes/vol/data/file").read_text() == "hello"
+
+
+@pytest.mark.parametrize("kernel", ["clones detached mounts", "is older"])
+def test_a_publication_has_no_peers(
+    settings: Settings, targets: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is mounted in the volume later stays out of it; Linux before 6.15 can clone the pool's own mount only."""
+    if kernel == "is older":
+        monkeypatch.setattr(disk_module, "mount_setattr", _refuse)
+    pool = Path(settings.pools[0].path)
+    mount(str(pool), str(pool), None, MS_BIND)
+    mount(None, str(pool), None, MS_SHARED)
+    with running(settings) as provisioner:
+        contents = provisioner._pools.pools[0].known
+        assert contents
+        assert contents.disk.detached is (kernel != "is older" and _clones_detached())
+        volume = provisioner.volumes.create(wanted("vol"), PATIENT)
+        provisioner.publishing.publish(at(volume.volume_id, targets / "pod"), PATIENT)
+        inner = pool / ".csi-local-path/volumes/vol/data/inner"
+        inner.mkdir()
+        mount("tmpfs", str(inner), "tmpfs")
+        assert inner.is_mount()
+        assert not (targets / "pod/inner").is_mount()
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EINVAL, "as Linux before 6.15 does")
+
+
+def _clones_detached() -> bool:
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import errno
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -20,6 +22,7 @@ from provisioner.linux.statx import (
     STATX_MNT_ID,
     STATX_MNT_ID_UNIQUE,
     Statx,
+    glance,
     statx,
 )
 from tests.support.filesystems import Filesystem
@@ -195,3 +198,12 @@ def test_threads_do_not_see_each_others_answers(memory: Path) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(look, range(1, 9)))
+
+
+def test_a_glance_tells_the_same_and_follows_no_symlink(folder: Path) -> None:
+    (folder / "file").write_bytes(b"x" * 5000)
+    (folder / "link").symlink_to("file")
+    for name in ("file", "link", "."):
+        assert glance(folder / name) == replace(statx(folder / name, flags=AT_SYMLINK_NOFOLLOW), mask=ANY)
+    with pytest.raises(FileNotFoundError):
+        glance(folder / "nothing")

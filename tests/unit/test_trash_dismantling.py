@@ -23,7 +23,9 @@ class Bench:
         self.asked: list[str] = []
         self._fd = os.open(path, os.O_RDONLY)
         pace = Pace(work_s=float("inf"))
-        self.trash = Trash(self._fd, self.erased.append, os.sync, pace, dismantle=self._dismantle, clock=lambda: self.now)
+        self.trash = Trash(
+            self._fd, self.erased.append, os.sync, pace, dismantle=self._dismantle, clock=lambda: self.now
+        )
 
     def _dismantle(self, entry_fd: int) -> bool:
         name = Path(os.readlink(f"/proc/self/fd/{entry_fd}")).name
