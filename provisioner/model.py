@@ -61,11 +61,12 @@ class NewVolume:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume that exists."""
+    """A volume that exists. is_ephemeral: it stands in a pod's own manifest and ends with it."""
 
     volume_id: str
     name: str
     capacity_bytes: int
+    is_ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,4 +333,4 @@ def _undo(contents: Contents, entry: str) -> None:
 
 
 def _volume(record: Record) -> Volume:
-    return Volume(record.volume_id, record.name, record.capacity_bytes)
+    return Volume(record.volume_id, record.name, record.capacity_bytes, record.ephemeral is not None)

@@ -35,11 +35,17 @@ _ERROR_TYPES: dict[Enum, Any] = {
     StorageStatus.UNREACHABLE: csi_pb2.STORAGE_UNREACHABLE,
 }
 
+# As the kubelet itself calls such a volume.
+_EPHEMERAL = {"csi.storage.k8s.io/ephemeral": "true"}
+
 
 def volume(found: Volume, topology: csi_pb2.Topology) -> csi_pb2.Volume:
-    """Tell of one volume and where it can be reached."""
+    """Tell of one volume and where it can be reached; of a pod's own, that no claim is missing."""
     return csi_pb2.Volume(
-        volume_id=found.volume_id, capacity_bytes=found.capacity_bytes, accessible_topology=[topology]
+        volume_id=found.volume_id,
+        capacity_bytes=found.capacity_bytes,
+        accessible_topology=[topology],
+        volume_context=_EPHEMERAL if found.is_ephemeral else None,
     )
 
 

@@ -68,6 +68,8 @@ def test_the_life_of_one(server: Served, pod: Pod) -> None:
     for _ in range(2):
         server.node.NodePublishVolume(request(pod, size="4Mi"), timeout=10)
     assert listed(server) == [4 * MIB]
+    (entry,) = server.controller.ListVolumes(csi_pb2.ListVolumesRequest(), timeout=10).entries
+    assert dict(entry.volume.volume_context) == {"csi.storage.k8s.io/ephemeral": "true"}, "no claim is missing"
     (pod.target() / "file").write_text("hello")
     server.kill()
     server.start()
