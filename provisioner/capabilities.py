@@ -29,6 +29,15 @@ _SINGLE_NODE = {
 
 
 @dataclass(frozen=True, slots=True)
+class Nature:
+    """What of a volume decides how it can be used. own_filesystem: mount flags of filesystems can be honoured."""
+
+    block: bool
+    fs_type: str
+    own_filesystem: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MountAttributes:
     """Attributes to set and clear on a mount, as mount_setattr(2) takes them."""
 
@@ -67,10 +76,12 @@ _SEEN = (
 )
 
 
-def refusal(capability: Capability) -> str:
-    """Say why no volume of this driver can be used so, or '' where one can."""
-    if capability.block:
-        return "wanted a raw block volume, but volumes of this driver are directories; ask for a mount volume"
+def refusal(capability: Capability, nature: Nature) -> str:
+    """Say why a volume cannot be used so, or '' where it can."""
+    if capability.block and not nature.block:
+        return "wanted a raw block volume, but this one has a filesystem; ask for a mount volume"
+    if nature.block and not capability.block:
+        return "wanted a filesystem, but this is a raw block volume; ask for a block volume"
     if capability.access_mode not in _SINGLE_NODE:
         return (
             f"access mode {capability.access_mode.name}: a volume lives on one node's disk; "
@@ -79,25 +90,35 @@ def refusal(capability: Capability) -> str:
     return ""
 
 
-def check_mount(capability: Capability, fs_type: str) -> None:
-    """Raise InvalidRequest for a filesystem or mount flags that the pool cannot give."""
-    if capability.fs_type not in ("", fs_type):
+def check_mount(capability: Capability, nature: Nature) -> None:
+    """Raise InvalidRequest for a filesystem or mount flags that the volume cannot give."""
+    if capability.fs_type not in ("", nature.fs_type):
         raise InvalidRequest(
-            f"fs_type {capability.fs_type!r}: a directory has its pool's filesystem, {fs_type!r}; leave fs_type empty"
+            f"fs_type {capability.fs_type!r}: the volume's filesystem is {nature.fs_type!r}; leave fs_type empty"
         )
     if capability.volume_mount_group:
         raise InvalidRequest(
             "volume_mount_group: this driver lets the orchestrator set the group (fsGroup); leave it empty"
         )
-    attributes(capability, readonly=False)
+    if not nature.own_filesystem:
+        attributes(capability, readonly=False)
 
 
-def check(capability: Capability, fs_type: str) -> None:
-    """Raise InvalidRequest where a new volume could not be used so."""
-    reason = refusal(capability)
+def check(capability: Capability, nature: Nature) -> None:
+    """Raise InvalidRequest where a volume could not be used so."""
+    reason = refusal(capability, nature)
     if reason:
         raise InvalidRequest(reason)
-    check_mount(capability, fs_type)
+    check_mount(capability, nature)
+
+
+def _flags(capability: Capability) -> list[str]:
+    return ",".join(capability.mount_flags).split(",") if capability.mount_flags else []
+
+
+def filesystem_options(capability: Capability) -> str:
+    """Give the mount flags that belong to a filesystem, as mount(2) takes them; for one of the volume's own."""
+    return ",".join(flag for flag in _flags(capability) if flag not in _FLAGS)
 
 
 def is_readonly(capability: Capability, *, readonly: bool) -> bool:
@@ -105,14 +126,17 @@ def is_readonly(capability: Capability, *, readonly: bool) -> bool:
     return readonly or capability.access_mode is AccessMode.SINGLE_NODE_READER_ONLY or "ro" in capability.mount_flags
 
 
-def attributes(capability: Capability, *, readonly: bool) -> MountAttributes:
+def attributes(capability: Capability, *, readonly: bool, own_filesystem: bool = False) -> MountAttributes:
     """Give the attributes of a publication's mount; later flags win, as in mount(8).
 
-    InvalidRequest names a flag that a bind mount cannot honour.
+    InvalidRequest names a flag that a bind mount cannot honour; those of a volume's own filesystem were honoured when
+    it was staged.
     """
     attr_set = attr_clr = 0
-    for flag in ",".join(capability.mount_flags).split(",") if capability.mount_flags else ():
+    for flag in _flags(capability):
         if flag not in _FLAGS:
+            if own_filesystem:
+                continue
             raise InvalidRequest(
                 f"mount flag {flag!r}: a bind mount cannot honour it; those it can are {', '.join(_FLAGS)}"
             )

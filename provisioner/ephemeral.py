@@ -102,10 +102,14 @@ class EphemeralPublishing:
     def _make(self, name: str, owner: Ephemeral, wanted: Publication, inline: Inline, call: Call) -> str:
         self._check_allowed(name, owner)
         self._check_target(name, wanted.target_path)
+        if wanted.capability.block:
+            raise InvalidRequest(
+                f"ephemeral volume {name}: wanted a raw block volume; only one with a claim can be that"
+            )
         pool = self._pools.named(self._settings.pool)
         size = self._size(inline.size, pool.settings.default_size_bytes)
         new = NewVolume(
-            name, CapacityRange(size, size), (wanted.capability,), {"pool": pool.settings.name, "mode": _MODE}, owner
+            name, CapacityRange(size), (wanted.capability,), {"pool": pool.settings.name, "mode": _MODE}, owner
         )
         with (
             pool.use() as contents,

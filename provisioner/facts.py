@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from provisioner import figures
+from provisioner.backends import IMAGE_NAME, Content
 from provisioner.parameters import ClassParameters
 from provisioner.pool import Pool
 from provisioner.pools import Pools
@@ -45,6 +46,17 @@ class PoolFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         if asked.backend != "auto" and asked.backend not in means:
             return f"pool {self.name!r} cannot give backend {asked.backend!r} with enforce: {enforce}"
         return ""
+
+    def backend_for(self, asked: ClassParameters, content: Content) -> str:
+        """Name the means that a new volume would have, as `Backends.choose` does; '' where there is none."""
+        if self.refusal(asked):
+            return ""
+        able = [asked.backend]
+        if asked.backend == "auto" and (asked.enforce or self.enforce) == "required":
+            able = list(self.holding)
+        elif asked.backend == "auto":
+            able = sorted(self.means, key=IMAGE_NAME.__eq__)
+        return next((name for name in able if name == IMAGE_NAME or not content.needs_image(self.fs_type)), "")
 
 
 def of_pools(pools: Pools) -> tuple[PoolFacts, ...]:

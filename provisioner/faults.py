@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from provisioner.commands import CommandError
 from provisioner.errors import OutOfCapacity, PoolUnavailable, VolumeInUse
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -22,6 +23,10 @@ def disk_faults(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except CommandError as error:
+        if "No space left" in error.output:
+            raise OutOfCapacity(f"{what}: the disk is full: {error}; free some space or grow it") from error
+        raise PoolUnavailable(f"{what}: {error}; see to that, then retry") from error
     except OSError as error:
         if error.errno in FULL:
             raise OutOfCapacity(f"{what}: the disk is full: {error.strerror}; free some space or grow it") from error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 
+from provisioner import records
 from provisioner.erasing import shown
 from provisioner.errors import NotReady, PoolUnavailable
-from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
 from provisioner.listing import AFTER, parse_token
 from provisioner.model import (
     HealthPage,
@@ -20,7 +19,7 @@ from provisioner.model import (
 from provisioner.names import identify
 from provisioner.pool import Contents, Pool, require
 from provisioner.pools import Pools
-from provisioner.records import DATA, Record
+from provisioner.records import Record
 
 # Messages may be long, and gRPC takes 4 MiB a reply.
 _MAX_PAGE = 1000
@@ -77,15 +76,11 @@ def _examine(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
     if folder in contents.quarantined:
         reason = contents.quarantined[folder]
         return (HealthProblem(HealthStatus.INACCESSIBLE, "RecordBroken", f"the record is broken: {reason}"),)
-    try:
-        found = statx(f"{folder}/{DATA}", dir_fd=contents.disk.volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
-    except OSError as error:
-        return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", f"the data is missing: {error.strerror}"),)
-    if not stat.S_ISDIR(found.mode):
-        return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", "something else stands in the place of the data"),)
     record = contents.find(folder)
     if record is None:
         return ()
+    if problem := records.missing(contents.disk.volumes_fd, record):
+        return (HealthProblem(HealthStatus.DATA_LOSS, "DataMissing", problem),)
     backend = contents.backends.of(record)
     if not backend.holds:
         return _over_use(contents, record)

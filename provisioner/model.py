@@ -61,12 +61,17 @@ class NewVolume:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume that exists. is_ephemeral: it stands in a pod's own manifest and ends with it."""
+    """A volume that exists.
+
+    is_ephemeral: it stands in a pod's own manifest and ends with it. grows_on_node: its filesystem grows by
+    NodeExpandVolume alone.
+    """
 
     volume_id: str
     name: str
     capacity_bytes: int
     is_ephemeral: bool = False
+    grows_on_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)

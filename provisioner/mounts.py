@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
+from provisioner import loops
 from provisioner.capabilities import MountAttributes, expected, seen
 from provisioner.errors import TargetOccupied, VolumeInUse
 from provisioner.holders import describe, holders_of
@@ -55,6 +57,23 @@ def make_folder(target: Target) -> bool:
     return True
 
 
+def make_file(target: Target) -> bool:
+    """Make the target a file, for a device to be bound to; False where something is there already."""
+    try:
+        os.mknod(target.name, stat.S_IFREG | 0o640, dir_fd=target.parent_fd)
+    except FileExistsError:
+        return False
+    return True
+
+
+def check_file(target: Target, found: Statx | None) -> None:
+    """Raise TargetOccupied unless what was found at the target is an empty file."""
+    if found is None or not stat.S_ISREG(found.mode) or found.size_bytes:
+        raise TargetOccupied(
+            f"target_path {target.path!r}: wanted nothing or an empty file there, found something else; left alone"
+        )
+
+
 def check_folder(target: Target, found: Statx | None) -> None:
     """Raise TargetOccupied unless what was found at the target is an empty directory."""
     if found is None or not stat.S_ISDIR(found.mode) or _entries(target):
@@ -97,6 +116,25 @@ def bind(source_fd: int, target: Target, wanted: MountAttributes, *, private: bo
         move_mount("", target.name, from_dir_fd=tree_fd, to_dir_fd=target.parent_fd, flags=MOVE_MOUNT_F_EMPTY_PATH)
     finally:
         close_path(tree_fd)
+
+
+def set_attributes(target: Target, wanted: MountAttributes) -> None:
+    """Give a mount that stands at a target its attributes."""
+    mount_setattr(
+        target.parent_fd,
+        target.name,
+        flags=AT_SYMLINK_NOFOLLOW,
+        attr_set=wanted.attr_set,
+        attr_clr=wanted.attr_clr,
+    )
+
+
+def ensure_unmounted(target: Target, is_ours: Callable[[Statx], bool]) -> None:
+    """Take every mount of ours away from a path, from the top, and leave the rest; VolumeInUse names who holds one."""
+    found = _look(target)
+    while found is not None and found.mount_root and is_ours(found):
+        _unmount(target, found)
+        found = _look(target)
 
 
 def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
@@ -152,7 +190,9 @@ def _is_ours(target: Target, found: Statx, folder: str, source: Statx | None) ->
             return True
         if found.dev != source.dev:  # another pool's, of the same name
             return False
-    return folder != "" and folder_of(_root_of(target, found)) == folder
+    number = loops.number_of(found)
+    behind = "" if number is None else loops.folder_behind(number)  # a pool may lie on a loop device as well
+    return folder != "" and (behind or folder_of(_root_of(target, found))) == folder
 
 
 def _root_of(target: Target, found: Statx) -> str:
@@ -187,6 +227,9 @@ def _stands(target: Target, found: Statx) -> bool:
 
 
 def _remove_folder(target: Target, found: Statx) -> None:
+    if stat.S_ISREG(found.mode) and not found.size_bytes:  # what a device was bound to
+        os.unlink(target.name, dir_fd=target.parent_fd)
+        return
     if not stat.S_ISDIR(found.mode):
         raise TargetOccupied(f"target_path {target.path!r}: wanted a directory, found something else; it is left alone")
     try:

@@ -21,7 +21,7 @@ _CLAIM_NAME = METADATA_PREFIX + "pvc/name"
 
 @dataclass(frozen=True, slots=True)
 class ClassParameters:
-    """Parsed parameters. pool, enforce: '' for the default; mode: of the volume's root, as a number.
+    """Parsed parameters. pool, enforce, fs_type: '' for the default; inodes: 0 for it; mode: of the volume's root.
 
     on_node_gone: whether a volume counts as deleted when its node is gone for good; a cluster's controller reads it.
 
@@ -32,6 +32,9 @@ class ClassParameters:
     pool: str = ""
     enforce: Enforce | Literal[""] = ""
     backend: str = "auto"
+    fs_type: str = ""
+    thin: bool = False
+    inodes: int = 0
     mode: int = 0o770
     uid: int = 0
     gid: int = 0
@@ -63,7 +66,10 @@ _OWNER = Parameter(f"a number from 0 to {_HIGHEST_ID}", "[0-9]{1,10}", int, high
 SCHEMA: dict[str, Parameter] = {
     "pool": Parameter("the name of a pool", POOL_NAME),
     "enforce": Parameter("'required' or 'besteffort'", "required|besteffort"),
-    "backend": Parameter("'auto', 'subvolume' or 'directory'", "auto|subvolume|directory"),
+    "backend": Parameter("'auto', 'subvolume', 'image' or 'directory'", "auto|subvolume|image|directory"),
+    "fsType": Parameter("a filesystem such as 'ext4'", "[a-z0-9]{1,16}"),
+    "thin": Parameter("'true' or 'false'", "true|false", "true".__eq__),
+    "inodes": Parameter(f"a number from 1 to {_HIGHEST_ID}", "[1-9][0-9]{0,9}", int, highest=_HIGHEST_ID),
     "mode": Parameter("three or four octal digits such as '0770'", "0?[0-7]{3}|[0-7]{4}", partial(int, base=8)),
     "uid": _OWNER,
     "gid": _OWNER,

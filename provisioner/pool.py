@@ -13,13 +13,15 @@ import structlog
 from sortedcontainers import SortedDict
 
 from provisioner import records
-from provisioner.backends import Backend
+from provisioner.backends import Backend, Occupied
 from provisioner.backends.choosing import Backends
+from provisioner.backends.directory import shows_data
+from provisioner.capabilities import Nature
 from provisioner.capacity import Ledger
 from provisioner.disk import Disk, Space
 from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotFound, VolumeQuarantined
 from provisioner.linux.mountinfo import MountInfo
-from provisioner.model import Statistics
+from provisioner.linux.statx import Statx
 from provisioner.names import identify, is_folder
 from provisioner.pods import PodVolumes
 from provisioner.publications import Publications
@@ -47,7 +49,7 @@ class Contents:
             lambda: disk.settle("trash", "volumes"),
             dismantle=self.backends.dismantle,
         )
-        self.publications = Publications(disk)
+        self.publications = Publications(disk, self.shows)
         self.pods = PodVolumes()
         self.quarantined: dict[str, str] = {}
         self._assumed_foreign_bytes = 0
@@ -69,6 +71,9 @@ class Contents:
         self._volumes.update(found)
         self.backends.recover(record for _, record in found)
         self.publications.recover(mounts)
+        for _, record in found:
+            if record.block:
+                self.backends.of(record).release(record, self.publications.alive(record.folder))
         self.usage.load()
         self._assumed_foreign_bytes = max(0, self.disk.space().used_bytes - self.ledger.held_bytes)
 
@@ -107,6 +112,11 @@ class Contents:
             )
         return record
 
+    def known(self, folder: str) -> Record | None:
+        """Give the record of a volume, None for one that is not here or cannot be trusted."""
+        record: Record | None = self._volumes.get(folder)
+        return record
+
     def put(self, folder: str, record: Record) -> None:
         """Show a volume, or its new record."""
         with self._guard:
@@ -137,10 +147,21 @@ class Contents:
         """How many volumes there are, without those in quarantine."""
         return len(self._volumes)
 
-    def counted(self, folder: str) -> Statistics | None:
-        """Give what the filesystem itself counts of a volume; None where nothing but a walk could."""
-        record: Record | None = self._volumes.get(folder)
-        return self.backends.of(record).figures(record) if record else None
+    def occupied(self, folder: str) -> Occupied | None:
+        """Count what a volume takes; None where only a walk over its files could."""
+        record = self.known(folder)
+        return self.backends.of(record).occupied(record) if record else None
+
+    def nature(self, record: Record) -> Nature:
+        """Say what decides how a volume can be used."""
+        return Nature(record.block, record.fs_type or self.disk.fs_type, own_filesystem=has_own_filesystem(record))
+
+    def shows(self, folder: str, found: Statx) -> bool:
+        """Tell whether what was found at a path is a volume, mounted there."""
+        record = self.known(folder)
+        if record is None:  # broken, or gone
+            return shows_data(self.disk.volumes_fd, folder, found)
+        return self.backends.of(record).shows(record, found)
 
     def folders(self) -> list[str]:
         """Name all volumes; for background work only."""
@@ -151,6 +172,11 @@ class Contents:
         """Stop the eraser and let the disk go."""
         self.trash.stop()
         self.disk.close()
+
+
+def has_own_filesystem(record: Record) -> bool:
+    """Tell whether a volume's filesystem is its own, and not its pool's."""
+    return record.backend == "image" and not record.block
 
 
 def require(contents: Contents, volume_id: str) -> Record:

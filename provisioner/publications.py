@@ -15,26 +15,33 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from provisioner import loops
 from provisioner.disk import Disk
 from provisioner.identity import CONTROL
+from provisioner.linux.loop import LOOP_MAJOR
 from provisioner.linux.mountinfo import MountInfo
-from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, glance, statx
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.model import AccessMode
 from provisioner.records import DATA
 
 _ROOT = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{DATA}(?://deleted)?")
 _HINT = re.compile(r"(?P<publication>.+@[0-9a-f]{32})\.(?P<mode>[0-7])")
 
+_NODE = re.compile(r"/loop(\d+)")
+
+STAGED = AccessMode.UNKNOWN  # not a publication, but in use all the same
+
 
 class Publications:
     """The targets of each volume of one pool, and the access mode of each (None: not known)."""
 
-    def __init__(self, disk: Disk) -> None:
-        """Start empty; `recover` fills it."""
+    def __init__(self, disk: Disk, shows: Callable[[str, Statx], bool]) -> None:
+        """Start empty; `recover` fills it. shows: tells whether what was found at a path is a volume, by its folder."""
         self._disk = disk
+        self._shows = shows
         self._guard = threading.Lock()
         self._targets: dict[str, dict[str, AccessMode | None]] = {}
 
@@ -42,7 +49,7 @@ class Publications:
         """Find the publications that an earlier process made, and forget hints of those that are gone."""
         hints = self._read_hints()
         for mount in mounts:
-            folder = folder_of(mount.root)
+            folder = folder_shown(mount)
             if folder and self._may_be_at(folder, mount.mount_point):  # else a volume in use could be deleted
                 modes = hints.pop(_publication(folder, mount.mount_point), [])
                 self._targets.setdefault(folder, {})[mount.mount_point] = modes[0] if len(modes) == 1 else None
@@ -77,8 +84,7 @@ class Publications:
 
     def _is_at(self, folder: str, target_path: str) -> bool:
         found = statx(target_path, flags=AT_SYMLINK_NOFOLLOW)  # an open mount could not be unmounted meanwhile
-        data = glance(f"{folder}/{DATA}", dir_fd=self._disk.volumes_fd)
-        return found.mount_root and (found.dev, found.ino) == (data.dev, data.ino)
+        return self._shows(folder, found)
 
     @property
     def volume_count(self) -> int:
@@ -93,7 +99,8 @@ class Publications:
     def others(self, folder: str, target_path: str) -> dict[str, AccessMode | None]:
         """Publications of a volume at other targets, by the count; some may be gone."""
         with self._guard:
-            return {path: mode for path, mode in self._targets.get(folder, {}).items() if path != target_path}
+            found = self._targets.get(folder, {})
+            return {path: mode for path, mode in found.items() if path != target_path and mode is not STAGED}
 
     def alive(self, folder: str) -> list[str]:
         """Targets at which the volume is mounted now; forgets those that somebody else unmounted."""
@@ -128,6 +135,14 @@ class Publications:
     def _unlink(self, name: str) -> None:
         with suppress(OSError):
             os.unlink(name, dir_fd=self._disk.published_fd)
+
+
+def folder_shown(mount: MountInfo) -> str:
+    """Name the volume that a mount shows; '' where it is none of ours."""
+    node = _NODE.fullmatch(mount.root) if mount.fs_type == "devtmpfs" else None
+    number = int(node[1]) if node else os.minor(mount.dev) if os.major(mount.dev) == LOOP_MAJOR else None
+    behind = "" if number is None else loops.folder_behind(number)
+    return behind or folder_of(mount.root)  # a pool may lie on a loop device as well
 
 
 def folder_of(root: str) -> str:

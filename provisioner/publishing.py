@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from functools import partial
 
-from provisioner import capabilities, health, mounts
+from provisioner import capabilities, health, loops, mounts
+from provisioner.backends import IMAGE_NAME
 from provisioner.backends.directory import look_at_data
 from provisioner.capabilities import MountAttributes
 from provisioner.errors import (
@@ -35,8 +36,9 @@ from provisioner.model import (
 )
 from provisioner.names import VolumeId, identify, parse_volume_id
 from provisioner.operations import Operations
-from provisioner.pool import Contents, require
+from provisioner.pool import Contents, has_own_filesystem, require
 from provisioner.pools import Pools
+from provisioner.publications import STAGED
 from provisioner.records import Record
 from provisioner.sizing import is_large_enough
 from provisioner.targets import Target, TargetRoots
@@ -52,28 +54,28 @@ class Publishing:
         self._roots = roots
 
     def stage(self, volume_id: str, staging_target_path: str, capability: Capability) -> None:
-        """Find everything as it should be; a directory needs no staging (spec, NodeStageVolume)."""
+        """Make a volume ready to be published; most means need no more than a look (spec, NodeStageVolume)."""
         with (
             self._pools.holding(identify(volume_id).pool_id) as contents,
             self._operations.claim(volume_id),
             disk_faults(f"volume {volume_id}: stage"),
         ):
             record = require(contents, volume_id)
-            _check_usable(record, capability, contents.disk.fs_type)
-            with self._roots.open(staging_target_path, what="staging_target_path"):
-                return
+            _check_usable(contents, record, capability)
+            with self._roots.open(staging_target_path, what="staging_target_path") as target:
+                if contents.backends.of(record).stage(record, target, capability):
+                    contents.publications.add(record.folder, target.path, STAGED)
 
     def unstage(self, volume_id: str, staging_target_path: str) -> None:
-        """Undo nothing; the orchestrator made the directory and takes it away."""
-        with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unstage"):
-            self._check_path(staging_target_path, "staging_target_path")
-
-    def _check_path(self, path: str, what: str) -> None:
-        try:
-            with self._roots.open(path, what=what):
-                return
-        except TargetNotFound:
-            return
+        """Undo `stage`; the orchestrator made the directory and takes it away."""
+        parsed = parse_volume_id(volume_id)
+        with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unstage"), ExitStack() as stack:
+            contents = self._contents_of(stack, parsed)
+            target = self._target_of(stack, staging_target_path, "staging_target_path")
+            if parsed and target:
+                mounts.ensure_unmounted(target, partial(_is_image_of, contents, parsed.folder))
+            if contents and parsed:
+                contents.publications.remove(parsed.folder, staging_target_path.rstrip("/"))
 
     def publish(self, wanted: Publication, call: Call) -> None:
         """Show a volume at a target, just so; the same again is OK (spec, NodePublishVolume)."""
@@ -85,44 +87,75 @@ class Publishing:
             disk_faults(f"volume {wanted.volume_id}: publish"),
         ):
             record = require(contents, wanted.volume_id)
-            _check_usable(record, wanted.capability, contents.disk.fs_type)
+            _check_usable(contents, record, wanted.capability)
             with self._roots.open(wanted.target_path, what="target_path") as target:
-                self._ensure_published(contents, record, target, wanted, call)
+                if record.ephemeral and has_own_filesystem(record):
+                    _stage_at_target(contents, record, target, wanted)
+                try:
+                    self._ensure_published(contents, record, target, wanted, call)
+                except BaseException:
+                    _release(contents, record)
+                    raise
 
     def _ensure_published(
         self, contents: Contents, record: Record, target: Target, wanted: Publication, call: Call
     ) -> None:
-        mode = wanted.capability.access_mode
-        asked = capabilities.attributes(wanted.capability, readonly=wanted.readonly)
-        made = mounts.make_folder(target)
+        make, check = (
+            (mounts.make_file, mounts.check_file) if record.block else (mounts.make_folder, mounts.check_folder)
+        )
+        made = make(target)
         found = None if made else target.look()
         if found and found.mount_root:
-            with _opened_source(contents, record) as source_fd:
-                _check_published_so(contents, record.folder, source_fd, target, found, asked, mode)
+            with self._opened_source(contents, record, wanted) as source_fd:
+                _check_published_so(contents, record, source_fd, target, found, wanted)
             return
         try:
-            _check_access(contents, record.folder, target, mode)
+            _check_access(contents, record.folder, target, wanted)
             call.check()
             if not made:
-                mounts.check_folder(target, found)
-            _mount(contents, record, target, asked, mode)
+                check(target, found)
+            with self._opened_source(contents, record, wanted) as source_fd:
+                _mount(contents, record, source_fd, target, wanted)
         except BaseException:
             if made:
-                _remove(target)
+                _remove(target, block=record.block)
             raise
+
+    @contextmanager
+    def _opened_source(self, contents: Contents, record: Record, wanted: Publication) -> Iterator[int]:
+        """Open what is to be bound; what is mounted for a volume must be at its staging path."""
+        readonly = capabilities.is_readonly(wanted.capability, readonly=wanted.readonly)
+        backend = contents.backends.of(record)
+        with ExitStack() as stack:
+            staged = None
+            if has_own_filesystem(record):
+                staged = self._target_of(stack, wanted.staging_target_path, "staging_target_path")
+            try:
+                source_fd = backend.open_source(record, staged, readonly=readonly)
+            except OSError as error:
+                raise VolumeQuarantined(
+                    f"volume {record.volume_id}: its data cannot be opened: {error.strerror}"
+                ) from error
+            try:
+                yield source_fd
+            finally:
+                close_path(source_fd)
 
     def unpublish(self, volume_id: str, target_path: str, call: Call) -> None:
         """Take a volume away from a target, even where pool, record or volume is gone (spec, NodeUnpublishVolume)."""
         parsed = parse_volume_id(volume_id)
         with self._operations.claim(volume_id), disk_faults(f"volume {volume_id}: unpublish"), ExitStack() as stack:
             contents = self._contents_of(stack, parsed)
-            target = self._target_of(stack, target_path)
+            target = self._target_of(stack, target_path, "target_path")
             if target is not None:
                 call.check()
                 source = _source_of(contents, parsed)
                 mounts.ensure_absent(target, parsed.folder if parsed else "", source)
             if contents and parsed:  # else the next start drops hints without a mount
                 contents.publications.remove(parsed.folder, target_path.rstrip("/"))
+                record = contents.known(parsed.folder)
+                if record:
+                    _release(contents, record)
 
     def _contents_of(self, stack: ExitStack, parsed: VolumeId | None) -> Contents | None:
         if parsed is None:
@@ -132,9 +165,9 @@ class Publishing:
         except Unavailable:
             return None
 
-    def _target_of(self, stack: ExitStack, target_path: str) -> Target | None:
+    def _target_of(self, stack: ExitStack, path: str, what: str) -> Target | None:
         try:
-            return stack.enter_context(self._roots.open(target_path, what="target_path"))
+            return stack.enter_context(self._roots.open(path, what=what))
         except TargetNotFound:
             return None
 
@@ -148,7 +181,7 @@ class Publishing:
             record = require(contents, volume_id)
             if not volume_path.startswith("/") or not contents.publications.is_at(folder, volume_path):
                 raise TargetNotFound(f"volume_path {volume_path!r}: volume {volume_id} is not published there")
-            return _statistics(contents, record)
+            return _statistics(contents, record, volume_path)
 
     def expand(self, volume_id: str, volume_path: str, wanted: CapacityRange) -> int:
         """Give the size; a directory has grown when its record has (spec, NodeExpandVolume)."""
@@ -157,12 +190,15 @@ class Publishing:
             disk_faults(f"volume {volume_id}: expand"),
         ):
             record = require(contents, volume_id)
-            self._check_exists(volume_path)
+            if not has_own_filesystem(record):
+                self._check_exists(volume_path)
             if not is_large_enough(record, wanted):
                 raise CapacityOutOfRange(
                     f"volume {volume_id} has {record.capacity_bytes} bytes, wanted {wanted.required_bytes}; "
                     "call ControllerExpandVolume first"
                 )
+            if has_own_filesystem(record):
+                self._grow(contents, record, volume_path)
             return record.capacity_bytes
 
     def health(self, volume_id: str, publish_path: str) -> VolumeHealth:
@@ -176,6 +212,17 @@ class Publishing:
                 return found
         return VolumeHealth(volume_id, (health.not_mounted(publish_path),))
 
+    def _grow(self, contents: Contents, record: Record, volume_path: str) -> None:
+        try:
+            with self._roots.open(volume_path, what="volume_path") as target:
+                found = target.look()
+                if found and contents.shows(record.folder, found):
+                    contents.backends.of(record).grow(record, target)
+                    return
+        except InvalidRequest as error:
+            raise TargetNotFound(str(error)) from error
+        raise TargetNotFound(f"volume_path {volume_path!r}: the volume is neither staged nor published there")
+
     def _check_exists(self, volume_path: str) -> None:
         try:
             with self._roots.open(volume_path, what="volume_path") as target:
@@ -186,35 +233,50 @@ class Publishing:
         raise TargetNotFound(f"volume_path {volume_path!r}: nothing is there; wanted a staged or published volume")
 
 
-def _check_usable(record: Record, capability: Capability, fs_type: str) -> None:
+def _attributes(record: Record, wanted: Publication) -> MountAttributes:
+    return capabilities.attributes(
+        wanted.capability, readonly=wanted.readonly, own_filesystem=has_own_filesystem(record)
+    )
+
+
+def _stage_at_target(contents: Contents, record: Record, target: Target, wanted: Publication) -> None:
+    """Mount an image where it is published: what stands in a pod's manifest is staged nowhere, and shown once."""
+    contents.backends.of(record).stage(record, target, wanted.capability)
+    mounts.set_attributes(target, _attributes(record, wanted))
+
+
+def _release(contents: Contents, record: Record) -> None:
+    """Let go what was made for publications of a volume that are not, or not any more."""
+    if record.block:
+        contents.backends.of(record).release(record, contents.publications.alive(record.folder))
+
+
+def _is_image_of(contents: Contents | None, folder: str, found: Statx) -> bool:
+    """Tell whether a mount is of a volume's image; by the name of its file where the volume is not known."""
+    number = loops.number_of(found)
+    if number is None or loops.folder_behind(number) != folder:
+        return False
+    return contents is None or contents.known(folder) is None or contents.shows(folder, found)
+
+
+def _check_usable(contents: Contents, record: Record, capability: Capability) -> None:
     """Raise Unsupported where a volume cannot be used so, InvalidRequest where no mount could."""
-    reason = capabilities.refusal(capability)
+    nature = contents.nature(record)
+    reason = capabilities.refusal(capability, nature)
     if reason:
         raise Unsupported(f"volume {record.volume_id}: {reason}")
-    capabilities.check_mount(capability, fs_type)
+    capabilities.check_mount(capability, nature)
 
 
-def _mount(contents: Contents, record: Record, target: Target, asked: MountAttributes, mode: AccessMode) -> None:
-    with _opened_source(contents, record) as source_fd:
-        contents.publications.add(record.folder, target.path, mode)
-        try:
-            mounts.bind(source_fd, target, asked, private=contents.disk.detached)
-        except OSError:
-            contents.publications.remove(record.folder, target.path)
-            contents.disk.check()  # of a mount that went meanwhile the kernel only says EINVAL
-            raise
-
-
-@contextmanager
-def _opened_source(contents: Contents, record: Record) -> Iterator[int]:
+def _mount(contents: Contents, record: Record, source_fd: int, target: Target, wanted: Publication) -> None:
+    contents.publications.add(record.folder, target.path, wanted.capability.access_mode)
+    detached = contents.disk.detached and record.backend != IMAGE_NAME  # an image's source is mounted elsewhere
     try:
-        source_fd = contents.backends.of(record).open_source(record.folder)
-    except OSError as error:
-        raise VolumeQuarantined(f"volume {record.volume_id}: its data cannot be opened: {error.strerror}") from error
-    try:
-        yield source_fd
-    finally:
-        close_path(source_fd)
+        mounts.bind(source_fd, target, _attributes(record, wanted), private=detached)
+    except OSError:
+        contents.publications.remove(record.folder, target.path)
+        contents.disk.check()  # of a mount that went meanwhile the kernel only says EINVAL
+        raise
 
 
 def _source_of(contents: Contents | None, parsed: VolumeId | None) -> Statx | None:
@@ -228,34 +290,29 @@ def _source_of(contents: Contents | None, parsed: VolumeId | None) -> Statx | No
 
 
 def _check_published_so(
-    contents: Contents,
-    folder: str,
-    source_fd: int,
-    target: Target,
-    found: Statx,
-    asked: MountAttributes,
-    mode: AccessMode,
+    contents: Contents, record: Record, source_fd: int, target: Target, found: Statx, wanted: Publication
 ) -> None:
     """Raise VolumeConflict where something else is at a target, or the volume otherwise than asked."""
     if not mounts.is_same(found, statx("", dir_fd=source_fd, flags=AT_EMPTY_PATH)):
         raise VolumeConflict(f"target_path {target.path!r}: something else is mounted there; it is left alone")
-    known = contents.publications.mode_at(folder, target.path)
-    if known not in (mode, None) or not mounts.has_attributes(target, source_fd, asked):
+    mode, known = wanted.capability.access_mode, contents.publications.mode_at(record.folder, target.path)
+    if known not in (mode, None) or not mounts.has_attributes(target, source_fd, _attributes(record, wanted)):
         raise VolumeConflict(
             f"target_path {target.path!r}: the volume is published there with another access mode, "
             "mount flags or readonly; unpublish it first"
         )
     if known is None:
-        contents.publications.add(folder, target.path, mode)
+        contents.publications.add(record.folder, target.path, mode)
 
 
-def _check_access(contents: Contents, folder: str, target: Target, mode: AccessMode) -> None:
+def _check_access(contents: Contents, folder: str, target: Target, wanted: Publication) -> None:
     """Raise Precondition where the access mode of either publication forbids a second target."""
-    multi = AccessMode.SINGLE_NODE_MULTI_WRITER
+    mode, multi = wanted.capability.access_mode, AccessMode.SINGLE_NODE_MULTI_WRITER
     others = contents.publications.others(folder, target.path)
+    others.pop(wanted.staging_target_path.rstrip("/"), None)  # staged by an earlier process
     if not others or (mode is multi and all(other in (multi, None) for other in others.values())):
         return
-    living = [path for path in contents.publications.alive(folder) if path != target.path]
+    living = [path for path in contents.publications.alive(folder) if path in others]
     if living:
         raise Precondition(
             f"volume {contents.disk.pool_id}.{folder} is published at {living[0]!r}; a second target "
@@ -263,19 +320,18 @@ def _check_access(contents: Contents, folder: str, target: Target, mode: AccessM
         )
 
 
-def _remove(target: Target) -> None:
+def _remove(target: Target, *, block: bool) -> None:
     try:
-        os.rmdir(target.name, dir_fd=target.parent_fd)
+        (os.unlink if block else os.rmdir)(target.name, dir_fd=target.parent_fd)
     except OSError:
         return  # empty, and the retry or the unpublish takes it
 
 
-def _statistics(contents: Contents, record: Record) -> Statistics:
-    counted = contents.backends.of(record).figures(record)
+def _statistics(contents: Contents, record: Record, volume_path: str) -> Statistics:
+    told = contents.backends.of(record).statistics(record, volume_path)
+    if told:
+        return told
     space = contents.disk.space()
-    if counted:
-        left = min(counted.bytes.available, space.free_bytes)
-        return replace(counted, bytes=replace(counted.bytes, available=left))
     measured = contents.usage.get(record.folder)
     used, inodes = (measured.used_bytes, measured.inodes) if measured else (0, 0)
     left = max(0, min(record.capacity_bytes - used, space.free_bytes))

@@ -21,12 +21,13 @@ from provisioner.names import folder_for, is_folder
 SCHEMA = 1
 FILE = "volume.json"
 DATA = "data"
+IMAGE = "disk.img"
 MAX_BYTES = 65536
 
 _CHUNK = 256
 _READERS = 4
 
-BackendName = Literal["directory", "subvolume"]
+BackendName = Literal["directory", "subvolume", "image"]
 Enforce = Literal["required", "besteffort"]
 
 WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
@@ -37,8 +38,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     access_mode: that of the first capability asked for, by its number in the CSI spec; 0 in older records.
     ephemeral: of a volume that stands in a pod's own manifest and ends with it.
-    subvolume_id: of the backend 'subvolume' alone. What a backend adds has a default, and is left out where it has
-    that: older records stay readable, and an older version refuses only the backends that it does not know.
+    subvolume_id is of the backend 'subvolume' alone; fs_type, thin, block and inodes are of 'image'. What a backend
+    adds has a default, and is left out where it has that: older records stay readable, and an older version refuses
+    only the backends that it does not know.
     """
 
     schema: int
@@ -55,6 +57,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     access_mode: int = 0
     ephemeral: Ephemeral | None = None
     subvolume_id: int = 0
+    fs_type: str = ""
+    thin: bool = False
+    block: bool = False
+    inodes: int = 0
 
     @property
     def folder(self) -> str:
@@ -171,10 +177,18 @@ def _examine(volumes_fd: int, pool_id: str, folder: str) -> Record:
     record = read(volumes_fd, folder)
     if record.volume_id != f"{pool_id}.{folder}" or folder_for(record.name) != folder:
         raise ValueError(f"{FILE} names another volume: {record.volume_id!r}")
-    try:
-        found = statx(f"{folder}/{DATA}", dir_fd=volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
-    except OSError as error:
-        raise ValueError(f"{DATA} is missing: {error.strerror}") from error
-    if not stat.S_ISDIR(found.mode):
-        raise ValueError(f"{DATA} is no directory")
+    if problem := missing(volumes_fd, record):
+        raise ValueError(problem)
     return record
+
+
+def missing(volumes_fd: int, record: Record) -> str:
+    """Say that a volume's content is not there, or something else in its place; '' where it is as it should be."""
+    name = IMAGE if record.backend == "image" else DATA
+    try:
+        found = statx(f"{record.folder}/{name}", dir_fd=volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+    except OSError as error:
+        return f"{name} is missing: {error.strerror}"
+    if name == IMAGE:
+        return "" if stat.S_ISREG(found.mode) else f"{name} is no file"
+    return "" if stat.S_ISDIR(found.mode) else f"{name} is no directory"

@@ -26,9 +26,20 @@ def check_range(wanted: CapacityRange) -> None:
         )
 
 
-def size_for(wanted: CapacityRange, default_bytes: int) -> int:
-    """Choose the size of a new volume: what is required, else the default, as far as the limit lets it."""
+def size_for(wanted: CapacityRange, default_bytes: int, *, least_bytes: int = 1, unit_bytes: int = 1) -> int:
+    """Choose the size of a new volume: what is required, else the default, as far as the limit lets it.
+
+    It is a multiple of `unit_bytes`, and not below `least_bytes`.
+    """
     check_range(wanted)
-    if wanted.required_bytes:
-        return wanted.required_bytes
-    return min(default_bytes, wanted.limit_bytes) if wanted.limit_bytes else default_bytes
+    size = wanted.required_bytes or min(default_bytes, wanted.limit_bytes or default_bytes)
+    size = -(-max(size, least_bytes) // unit_bytes) * unit_bytes
+    if not wanted.limit_bytes or size <= wanted.limit_bytes:
+        return size
+    highest = wanted.limit_bytes // unit_bytes * unit_bytes
+    if highest < max(wanted.required_bytes, least_bytes):
+        raise CapacityOutOfRange(
+            f"wanted {wanted.required_bytes} to {wanted.limit_bytes} bytes, but such a volume has at least "
+            f"{least_bytes} bytes, and a multiple of {unit_bytes}; allow more"
+        )
+    return highest

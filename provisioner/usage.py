@@ -12,9 +12,9 @@ from typing import Annotated, Protocol
 import msgspec
 import structlog
 
+from provisioner.backends import Occupied
 from provisioner.directories import opened
 from provisioner.errors import PoolUnavailable
-from provisioner.model import Statistics
 from provisioner.pace import Pace, Paced, Stopped
 from provisioner.walking import measure
 
@@ -199,8 +199,8 @@ class MeasuredPool(Protocol):
     def folders(self) -> Iterable[str]:
         """Name its volumes."""
 
-    def counted(self, folder: str) -> Statistics | None:
-        """Give what the filesystem itself counts of a volume; None where nothing but a walk could."""
+    def occupied(self, folder: str) -> Occupied | None:
+        """Count what a volume takes; None where only a walk over its files could."""
 
 
 class _WhileThere:
@@ -274,11 +274,15 @@ class Measurer:
         is what shrinks fastest meanwhile.
         """
         disk, usage, pace = pool.disk, pool.usage, _WhileThere(self._pace, pool.disk)
-        ours = sum(self._measure_volume(pool, folder, pace) for folder in pool.folders())
+        first = list(pool.folders())
+        ours = sum(self._measure_volume(pool, folder, pace) for folder in first)
         usage.keep_only(pool.folders())
         ours += sum(measure(dir_fd, pace)[0] for dir_fd in (disk.staging_fd, disk.trash_fd))
         space = os.fstatvfs(disk.volumes_fd)
         used = (space.f_blocks - space.f_bfree) * space.f_frsize
+        # Volumes that came meanwhile are in `used`: an image has its whole size at once.
+        late = set(pool.folders()).difference(first)
+        ours += sum(self._measure_volume(pool, folder, pace) for folder in late)
         usage.put_foreign(max(0, used - ours), self._clock())
         usage.save()
 
@@ -286,18 +290,13 @@ class Measurer:
         """Measure a volume and give its bytes; the last figure where it cannot be read, 0 where there is none."""
         usage = pool.usage
         try:
-            used_bytes, inodes = _counted(pool, folder) or _walked(pool, folder, pace)
+            found = pool.occupied(folder)
+            used_bytes, inodes = (found.used_bytes, found.inodes) if found else _walked(pool, folder, pace)
         except OSError:
             last = usage.get(folder)
             return last.used_bytes if last else 0
         usage.put(folder, Measurement(used_bytes, inodes, self._clock()))
         return used_bytes
-
-
-def _counted(pool: MeasuredPool, folder: str) -> tuple[int, int] | None:
-    """Give bytes and inodes of a volume as its filesystem counts them; no inodes where it counts none."""
-    found = pool.counted(folder)
-    return (found.bytes.used, found.inodes.used if found.inodes else 0) if found else None
 
 
 def _walked(pool: MeasuredPool, folder: str, pace: Paced) -> tuple[int, int]:

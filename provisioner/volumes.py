@@ -16,7 +16,9 @@ from contextlib import suppress
 import msgspec
 
 from provisioner import capabilities, health, listing, parameters, records
-from provisioner.backends import Backend
+from provisioner.backends import Backend, Content
+from provisioner.backends.choosing import content_of
+from provisioner.capabilities import Nature
 from provisioner.errors import (
     InvalidRequest,
     PoolUnavailable,
@@ -42,7 +44,7 @@ from provisioner.model import (
 from provisioner.names import folder_for, identify, parse_volume_id
 from provisioner.operations import Operations
 from provisioner.parameters import ClassParameters
-from provisioner.pool import Contents, require
+from provisioner.pool import Contents, has_own_filesystem, require
 from provisioner.pools import Pools
 from provisioner.records import SCHEMA, Record
 from provisioner.sizing import check_range, is_large_enough, size_for
@@ -69,8 +71,7 @@ class Volumes:
         self._pools.check_ready()
         with pool.use() as contents:
             volume_id = f"{contents.disk.pool_id}.{folder}"
-            for capability in wanted.capabilities:
-                capabilities.check(capability, contents.disk.fs_type)
+            content = content_of(asked, wanted.capabilities)
             with (
                 self._operations.claim(volume_id),
                 self._operations.claim(f"the name {wanted.name}"),  # in whichever pool
@@ -79,8 +80,10 @@ class Volumes:
                 self._refuse_elsewhere(contents, folder, wanted.name)
                 record = contents.find(folder)
                 if record is None:
-                    return _volume(self._make(contents, folder, wanted, asked, call))
-                _check_same(record, wanted, asked)
+                    return _volume(self._make(contents, wanted, asked, content, call))
+                for capability in wanted.capabilities:
+                    capabilities.check(capability, contents.nature(record))
+                _check_same(record, wanted, asked, content)
                 contents.disk.settle("volumes", f"volumes/{folder}")
                 return _volume(record)
 
@@ -94,9 +97,16 @@ class Volumes:
                     f"wanted it in {contents.settings.name!r}; delete it there first"
                 )
 
-    def _make(self, contents: Contents, folder: str, wanted: NewVolume, asked: ClassParameters, call: Call) -> Record:
-        backend = contents.backends.choose(asked)
-        size = size_for(wanted.capacity, contents.settings.default_size_bytes)
+    def _make(
+        self, contents: Contents, wanted: NewVolume, asked: ClassParameters, content: Content, call: Call
+    ) -> Record:
+        backend, folder = contents.backends.choose(asked, content), folder_for(wanted.name)
+        size = size_for(
+            wanted.capacity,
+            contents.settings.default_size_bytes,
+            least_bytes=backend.least_bytes(content),
+            unit_bytes=backend.unit_bytes(content),
+        )
         draft = Record(
             schema=SCHEMA,
             volume_id=f"{contents.disk.pool_id}.{folder}",
@@ -112,6 +122,9 @@ class Volumes:
             access_mode=next((capability.access_mode.value for capability in wanted.capabilities), 0),
             ephemeral=wanted.ephemeral,
         )
+        draft = backend.draft(draft, content)
+        for capability in wanted.capabilities:
+            capabilities.check(capability, contents.nature(draft))
         contents.ledger.reserve(size, what=f"volume {wanted.name!r}")
         try:
             record = self._build_and_commit(contents, draft, backend, call)
@@ -156,11 +169,11 @@ class Volumes:
     def validate(self, volume_id: str, asked: tuple[Capability, ...], given: dict[str, str]) -> str:
         """Say why a volume cannot be used so, or '' where it can (spec, ValidateVolumeCapabilities)."""
         with self._pools.holding(identify(volume_id).pool_id) as contents:
-            require(contents, volume_id)
+            record = require(contents, volume_id)
             try:
                 parameters.parse(given)
                 for capability in asked:
-                    capabilities.check(capability, contents.disk.fs_type)
+                    capabilities.check(capability, contents.nature(record))
             except InvalidRequest as error:
                 return str(error)
         return ""
@@ -177,10 +190,12 @@ class Volumes:
         self._pools.check_ready()
         try:
             with pool.use() as contents, disk_faults(f"pool {pool.settings.name!r}: capacity"):
+                content = content_of(wanted, asked)
+                backend = contents.backends.choose(wanted, content)
+                nature = Nature(content.block, content.fs_type, own_filesystem=backend.name == "image")
                 for capability in asked:
-                    capabilities.check(capability, contents.disk.fs_type)
-                contents.backends.choose(wanted)
-                left = 0 if contents.disk.illness else contents.ledger.promisable()
+                    capabilities.check(capability, nature)
+                left = 0 if contents.disk.illness else _promisable(contents, backend, content)
         except (PoolUnavailable, InvalidRequest):
             left = 0
         return AvailableCapacity(available_bytes=left, maximum_volume_bytes=left)
@@ -194,11 +209,12 @@ class Volumes:
         ):
             record = require(contents, volume_id)
             if capability:
-                capabilities.check(capability, contents.disk.fs_type)
+                capabilities.check(capability, contents.nature(record))
             if is_large_enough(record, wanted):
                 contents.disk.settle(f"volumes/{record.folder}")
                 return _volume(record)
-            return _volume(self._grow(contents, record, wanted.required_bytes, call))
+            unit = contents.backends.of(record).unit_bytes(Content())
+            return _volume(self._grow(contents, record, size_for(wanted, 0, unit_bytes=unit), call))
 
     def _grow(self, contents: Contents, record: Record, size: int, call: Call) -> Record:
         folder = record.folder
@@ -281,7 +297,14 @@ def _resize(contents: Contents, record: Record, grown: Record) -> None:
         raise
 
 
-def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> None:
+def _promisable(contents: Contents, backend: Backend, content: Content) -> int:
+    """Give the size of the largest volume that could be made; 0 where not even the smallest could."""
+    unit = backend.unit_bytes(content)
+    left = contents.ledger.promisable() // unit * unit
+    return left if left >= backend.least_bytes(content) else 0
+
+
+def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters, content: Content) -> None:
     """Raise VolumeConflict unless the volume is what a retry of its creation would ask for."""
     if record.ephemeral != wanted.ephemeral:
         raise VolumeConflict(f"volume {record.name!r} exists and is {'not ' if wanted.ephemeral else ''}ephemeral")
@@ -299,6 +322,11 @@ def _check_same(record: Record, wanted: NewVolume, asked: ClassParameters) -> No
         raise VolumeConflict(
             f"volume {record.name!r} exists with backend {record.backend}, enforce {record.enforce}; "
             f"wanted {asked.backend}, {asked.enforce or 'any'}"
+        )
+    if (record.block, record.thin, record.inodes) != (content.block, content.thin, content.inodes):
+        raise VolumeConflict(
+            f"volume {record.name!r} exists with block {record.block}, thin {record.thin}, inodes {record.inodes}; "
+            f"wanted {content.block}, {content.thin}, {content.inodes}"
         )
 
 
@@ -333,4 +361,10 @@ def _undo(contents: Contents, entry: str) -> None:
 
 
 def _volume(record: Record) -> Volume:
-    return Volume(record.volume_id, record.name, record.capacity_bytes, record.ephemeral is not None)
+    return Volume(
+        record.volume_id,
+        record.name,
+        record.capacity_bytes,
+        is_ephemeral=record.ephemeral is not None,
+        grows_on_node=has_own_filesystem(record),
+    )

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from provisioner import capabilities
+from provisioner.backends import IMAGE_NAME
+from provisioner.backends.choosing import content_of
 from provisioner.errors import InvalidRequest, OutOfCapacity
+from provisioner.loops import BLOCK_BYTES
 from provisioner.model import AvailableCapacity
 from provisioner.parameters import parse
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from csi.cluster.directory import Directory, Node
+    from provisioner.backends import Content
     from provisioner.facts import PoolFacts
     from provisioner.model import Capability
     from provisioner.parameters import ClassParameters
@@ -62,24 +66,29 @@ class Capacity:
         """Give what one more volume of a class may have on these nodes (None: on any); of a class that is wrong, 0."""
         try:
             asked = parse(parameters)
+            content = content_of(asked, wanted)
         except InvalidRequest:
             return _NONE
         if node_ids is None:
             nodes = self._directory.nodes()
         else:
             nodes = [node for node in map(self._directory.node_with_id, node_ids) if node]
-        room = [self._room(node, asked, wanted) for node in nodes]
+        room = [self._room(node, asked, content, wanted) for node in nodes]
         return AvailableCapacity(sum(room), max(room, default=0))
 
-    def _room(self, node: Node, asked: ClassParameters, wanted: tuple[Capability, ...]) -> int:
+    def _room(self, node: Node, asked: ClassParameters, content: Content, wanted: tuple[Capability, ...]) -> int:
         pool = node.pool_named(asked.pool)
-        if pool is None or pool.refusal(asked) or not pool.promisable_bytes:
+        if pool is None or not pool.promisable_bytes:
             return 0
         if not self._directory.is_alive(node.name) or not self._directory.owns(node, pool.id):
             return 0
+        backend = pool.backend_for(asked, content)
+        image = backend == IMAGE_NAME
+        nature = capabilities.Nature(content.block, content.fs_type or pool.fs_type, image and not content.block)
         try:
             for capability in wanted:
-                capabilities.check(capability, pool.fs_type)
+                capabilities.check(capability, nature)
         except InvalidRequest:
             return 0
-        return self._in_flight.room(pool)
+        room = self._in_flight.room(pool) if backend else 0
+        return room // BLOCK_BYTES * BLOCK_BYTES if image else room  # what can be created is what is told

@@ -100,13 +100,13 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def ControllerExpandVolume(
         self, request: csi_pb2.ControllerExpandVolumeRequest, context: grpc.ServicerContext
     ) -> csi_pb2.ControllerExpandVolumeResponse:
-        """Let a volume grow; a directory grows at once, so the node has nothing left to do."""
+        """Let a volume grow; where its filesystem is its own, the node has something left to do."""
         volume_id = requests.required("volume_id", request.volume_id)
         wanted = requests.wanted_size(request)
         capability = requests.optional_capability(request)
         volume = self._volumes.expand(volume_id, wanted, capability, CallContext(context))
         return csi_pb2.ControllerExpandVolumeResponse(
-            capacity_bytes=volume.capacity_bytes, node_expansion_required=False
+            capacity_bytes=volume.capacity_bytes, node_expansion_required=volume.grows_on_node
         )
 
     def ControllerGetVolumeHealth(

@@ -1,6 +1,6 @@
 """The means that hold a volume's bytes, and hold it to its size: one file each, one Protocol.
 
-A means knows how the content of a volume is made, grown, found, counted and taken apart; names, records, promises,
+A means knows how the content of a volume is made, grown, shown, counted and taken apart; names, records, promises,
 the commit and the trash are the same for all and stand elsewhere. `provisioner.backends.choosing` says which one a
 new volume gets.
 """
@@ -8,20 +8,57 @@ new volume gets.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
-from provisioner.model import Statistics
+from provisioner.linux.statx import Statx
+from provisioner.model import Capability, Statistics
 from provisioner.records import BackendName, Record
+from provisioner.targets import Target
+
+# The one means whose volumes are no directories of the pool.
+IMAGE_NAME = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a new volume shall hold. fs_type: '' for whatever the means gives; inodes: 0 for no wish."""
+
+    block: bool = False
+    fs_type: str = ""
+    thin: bool = False
+    inodes: int = 0
+
+    def needs_image(self, pool_fs_type: str) -> bool:
+        """Tell whether nothing but an image could hold it."""
+        return self.block or self.thin or self.fs_type not in ("", pool_fs_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """What a volume takes of its pool. inodes: 0 where nobody counts them."""
+
+    used_bytes: int
+    inodes: int
 
 
 class Backend(Protocol):
-    """One means on one pool. Methods raise OSError; the caller undoes what they began."""
+    """One means on one pool. Methods raise OSError or CommandError; the caller undoes what they began."""
 
     name: BackendName
     holds: bool  # whether a write past the size fails
 
-    def refusal(self) -> str:
-        """Say why no new volume can be made so on this pool and what to do about it, or '' where one can."""
+    def refusal(self, content: Content) -> str:
+        """Say why no such volume can be made on this pool and what to do about it, or '' where it can."""
+
+    def least_bytes(self, content: Content) -> int:
+        """Give the size of the smallest such volume."""
+
+    def unit_bytes(self, content: Content) -> int:
+        """Give what sizes are multiples of."""
+
+    def draft(self, record: Record, content: Content) -> Record:
+        """Note in a new record what the volume shall hold."""
 
     def build(self, entry_fd: int, record: Record) -> Record:
         """Make the content below the staging entry `entry_fd`, durable but for the entry itself.
@@ -32,11 +69,29 @@ class Backend(Protocol):
     def resize(self, record: Record, capacity_bytes: int) -> None:
         """Let a volume have `capacity_bytes`, while it may be in use; the record is written afterwards."""
 
-    def open_source(self, folder: str) -> int:
+    def stage(self, record: Record, target: Target, capability: Capability) -> bool:
+        """Make a volume ready at its staging path; True where something is mounted there from now on."""
+
+    def unstage(self, target: Target, found: Statx) -> None:
+        """Undo `stage`, at a path that shows the volume."""
+
+    def grow(self, record: Record, target: Target) -> None:
+        """Let what is staged or published at a path have the size of its record."""
+
+    def open_source(self, record: Record, staged: Target | None, *, readonly: bool) -> int:
         """Give an O_PATH descriptor of what is bind-mounted into pods."""
 
-    def figures(self, record: Record) -> Statistics | None:
-        """Give what the filesystem itself counts of a volume; None where only a walk over its files could."""
+    def shows(self, record: Record, found: Statx) -> bool:
+        """Tell whether what was found at a path is the volume, mounted there."""
+
+    def release(self, record: Record, targets: Iterable[str]) -> None:
+        """Let go what was made for publications, but for those at `targets`."""
+
+    def occupied(self, record: Record) -> Occupied | None:
+        """Count what a volume takes; None where only a walk over its files could."""
+
+    def statistics(self, record: Record, volume_path: str) -> Statistics | None:
+        """Give a volume's figures as its filesystem tells them; None where only a walk could."""
 
     def illness(self, record: Record) -> str:
         """Say what is wrong with a volume's limit, or '' where it holds."""

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import msgspec
 import structlog
 
-from provisioner.backends.directory import finish_root, open_data
+from provisioner.backends import Content, Occupied
+from provisioner.backends.directory import DirectoryBackend, finish_root
 from provisioner.disk import Disk
 from provisioner.linux import btrfs
 from provisioner.model import Statistics, Usage
@@ -32,7 +33,7 @@ _OFF = (
 )
 
 
-class SubvolumeBackend:
+class SubvolumeBackend(DirectoryBackend):
     """The content is the subvolume `data`; a write past the size is EDQUOT."""
 
     name: BackendName = "subvolume"
@@ -40,20 +41,21 @@ class SubvolumeBackend:
 
     def __init__(self, disk: Disk, quota: QuotaKey) -> None:
         """Work on a pool's disk; quota: what the administrator lets us switch on."""
-        self._volumes_fd = disk.volumes_fd
-        self._tree_fd = disk.tree_fd
-        self._fs_type = disk.fs_type
+        super().__init__(disk)
         self._quota = quota
         self._ours: dict[int, int] = {}  # subvolume -> its group, of volumes and of what is nested in them
         self._seen = btrfs.BTRFS_FIRST_FREE_OBJECTID
 
-    def refusal(self) -> str:
+    def refusal(self, content: Content) -> str:
         """Refuse where there is no btrfs, or it does not count."""
         if self._fs_type != "btrfs":
             return f"wanted a pool on btrfs, found {self._fs_type or 'an unknown filesystem'}"
         if not btrfs.quota_status(self._volumes_fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON:
             return _OFF
-        return ""
+        return super().refusal(content)
+
+    def _inodes_refusal(self) -> str:
+        return "parameter 'inodes': btrfs has no limit of inodes"
 
     def build(self, entry_fd: int, record: Record) -> Record:
         """Make the subvolume, its group and its limit."""
@@ -81,20 +83,22 @@ class SubvolumeBackend:
         """Set the group's limit."""
         btrfs.qgroup_limit(self._volumes_fd, _group(record.subvolume_id), capacity_bytes)
 
-    def open_source(self, folder: str) -> int:
-        """Open `data`."""
-        return open_data(self._tree_fd, folder)
-
-    def figures(self, record: Record) -> Statistics | None:
+    def occupied(self, record: Record) -> Occupied | None:
         """Give what the group holds as of the last commit, at most half a minute ago by default."""
         try:
             found = btrfs.qgroup_info(self._volumes_fd, _group(record.subvolume_id))
         except FileNotFoundError:  # quotas are off
             return None
+        return Occupied(found.referenced_bytes, 0) if found else None
+
+    def statistics(self, record: Record, volume_path: str) -> Statistics | None:  # noqa: ARG002  the Protocol names it
+        """Give the limit and what counts against it; df shows the whole pool."""
+        found = self.occupied(record)
         if found is None:
             return None
-        left = max(0, record.capacity_bytes - found.referenced_bytes)
-        return Statistics(Usage(record.capacity_bytes, found.referenced_bytes, left), inodes=None)
+        left = max(0, record.capacity_bytes - found.used_bytes)
+        left = min(left, _free_bytes(self._volumes_fd))
+        return Statistics(Usage(record.capacity_bytes, found.used_bytes, left), inodes=None)
 
     def illness(self, record: Record) -> str:
         """Find a limit that is gone, as after 'btrfs quota disable'."""
@@ -224,6 +228,11 @@ class SubvolumeBackend:
         for member in members:
             self._ours.pop(member, None)
         return True
+
+
+def _free_bytes(fd: int) -> int:
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
 
 
 def _group(subvolume_id: int) -> int:

@@ -48,8 +48,8 @@ STATX_ATTR_APPEND = 0x20
 STATX_ATTR_MOUNT_ROOT = 0x2000
 
 # struct statx (linux/stat.h): mask, (blksize), attributes, nlink, uid, gid, mode, ino, size, blocks,
-# (attributes_mask, four times, rdev), dev major and minor, mnt_id, and room for what comes.
-_STRUCT = struct.Struct("=I4xQIIIH2xQQQ80xIIQ104x")
+# (attributes_mask, four times), rdev and dev major and minor, mnt_id, and room for what comes.
+_STRUCT = struct.Struct("=I4xQIIIH2xQQQ72xIIIIQ104x")
 _Buffer = ctypes.c_char * _STRUCT.size
 _unpack = _STRUCT.unpack_from
 
@@ -60,7 +60,7 @@ _statx_brief = function("statx", *_ARGUMENTS, paths=(1,), brief=True)
 
 @dataclass(slots=True)  # not frozen: that costs more than the system call
 class Statx:
-    """What statx(2) tells of one file. `blocks` count 512 bytes each, `dev` is as in os.stat.
+    """What statx(2) tells of one file. `blocks` count 512 bytes each, `dev` and `rdev` are as in os.stat.
 
     `mask` has the STATX_ bits that the kernel filled in: an older one leaves STATX_MNT_ID_UNIQUE out.
     """
@@ -78,6 +78,7 @@ class Statx:
     immutable: bool
     append_only: bool
     mask: int
+    rdev: int = 0
 
 
 def statx(
@@ -104,7 +105,7 @@ def _looked(call: Callable[..., int], dir_fd: int, path: bytes, flags: int, mask
     # A buffer for each call is cheaper than a thread's own, and safe whoever calls meanwhile.
     buffer = _Buffer()
     call(dir_fd, path, flags, mask, buffer)
-    filled, attributes, nlink, uid, gid, mode, ino, size, blocks, major, minor, mnt_id = _unpack(buffer)
+    filled, attributes, nlink, uid, gid, mode, ino, size, blocks, rmajor, rminor, major, minor, mnt_id = _unpack(buffer)
     return Statx(
         mode,
         ino,
@@ -119,4 +120,5 @@ def _looked(call: Callable[..., int], dir_fd: int, path: bytes, flags: int, mask
         attributes & STATX_ATTR_IMMUTABLE != 0,
         attributes & STATX_ATTR_APPEND != 0,
         filled,
+        makedev(rmajor, rminor),
     )

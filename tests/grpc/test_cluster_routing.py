@@ -118,7 +118,7 @@ def test_a_node_s_own_refusal_is_passed_on(shared: Cluster) -> None:
         (creation("x", "a", colour="red"), Code.INVALID_ARGUMENT, "colour"),
         (creation("x", "a", mode="rwx"), Code.INVALID_ARGUMENT, "mode"),
         (creation("x", "a", pool="fast"), Code.RESOURCE_EXHAUSTED, "node a has no pool 'fast'"),
-        (creation("x", "a", enforce="required"), Code.RESOURCE_EXHAUSTED, "pool 'default' has no means"),
+        (creation("x", "a", backend="subvolume"), Code.RESOURCE_EXHAUSTED, "cannot give backend 'subvolume'"),
         (creation("x", "a", "b", pool="none"), Code.RESOURCE_EXHAUSTED, "node b has no pool 'none'"),
         (creation("x", "a", size=2**60), Code.RESOURCE_EXHAUSTED, "can promise"),
         (creation("x", "a", "b", "c", size=2**60), Code.RESOURCE_EXHAUSTED, "node c can promise"),
@@ -212,7 +212,7 @@ def test_capacity_is_told_without_asking_a_node(own: Cluster) -> None:
     assert room(own) == before + room(own, "b")
     own.controller.CreateVolume(creation("pvc-1", "a", size=before // 2))
     assert room(own, "a") < before * 2 // 3, "it counts before the Lease is written"
-    for parameters in ({"pool": "fast"}, {"pool": "none"}, {"colour": "red"}, {"enforce": "required"}):
+    for parameters in ({"pool": "fast"}, {"pool": "none"}, {"colour": "red"}, {"backend": "subvolume"}):
         assert room(own, "a", **parameters) == 0
     assert room(own, "nowhere") == 0
     node.agent.server.stop(None).wait()

@@ -40,7 +40,7 @@ def test_a_volume_holds_its_size_and_not_a_byte_more_whoever_writes(served: Serv
     writers = [start_writing(target / f"file{n}", SIZE) for n in range(4)]
     found = [finish(writer) for writer in writers]
     assert {writer.errno for writer in found} == {served.means.refused}
-    assert SIZE * 0.9 <= sum(writer.bytes for writer in found) <= SIZE
+    assert SIZE * served.means.usable <= sum(writer.bytes for writer in found) <= SIZE
     assert write_as_pod(neighbour / "file", SIZE // 2).errno == 0
 
 
@@ -69,10 +69,10 @@ def test_a_volume_grows_while_it_is_written(served: Served) -> None:
     assert write_as_pod(target / "file", 2 * SIZE).errno == served.means.refused
     grown = served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
     assert grown.capacity_bytes == 2 * SIZE
-    assert served.provisioner.publishing.expand(volume.volume_id, str(target), CapacityRange(2 * SIZE)) == 2 * SIZE
+    target = served.grow(volume, 2 * SIZE)
     more = write_as_pod(target / "more", 2 * SIZE)
     assert more.errno == served.means.refused
-    assert 0.85 * SIZE <= more.bytes <= SIZE
+    assert served.means.usable * SIZE <= more.bytes <= 1.3 * SIZE
     again = served.provisioner.volumes.expand(volume.volume_id, CapacityRange(SIZE), MULTI, PATIENT)
     assert again.capacity_bytes == 2 * SIZE  # it is large enough, and never shrinks
 
@@ -91,12 +91,13 @@ def test_growth_beyond_the_disk_keeps_the_old_size(served: Served) -> None:
 def test_statistics_are_the_size_and_what_is_used(served: Served) -> None:
     volume = served.create("counted", SIZE)
     target = served.publish(volume)
+    before = served.provisioner.publishing.statistics(volume.volume_id, str(target)).bytes
     assert write_as_pod(target / "file", SIZE // 2).errno == 0
     os.sync()
-    found = served.provisioner.publishing.statistics(volume.volume_id, str(target))
-    assert found.bytes.total == SIZE
-    assert SIZE // 2 <= found.bytes.used <= SIZE * 0.6
-    assert found.bytes.used + found.bytes.available == SIZE
+    found = served.provisioner.publishing.statistics(volume.volume_id, str(target)).bytes
+    assert SIZE * served.means.usable <= found.total <= SIZE
+    assert SIZE // 2 <= found.used - before.used <= SIZE * 0.6
+    assert 0.95 * found.total <= found.used + found.available <= found.total  # ext4 keeps a few blocks back
 
 
 def test_a_limit_holds_again_after_a_restart(means: Means, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_retry_gives_the_same_volume_and_another_means_is_a_conflict(served: S
     assert served.create("again", SIZE) == first
     assert served.create("again", SIZE, backend="auto") == first
     with pytest.raises(VolumeConflict, match="backend"):
-        served.create("again", SIZE, backend="directory", enforce="besteffort")
+        served.create("again", SIZE, backend="directory", enforce="besteffort", thin="false")
 
 
 def test_all_that_can_be_promised_can_be_created(served: Served) -> None:
@@ -128,10 +129,15 @@ def test_all_that_can_be_promised_can_be_created(served: Served) -> None:
 
 def test_a_full_volume_is_deleted_and_its_room_comes_back(served: Served) -> None:
     before = served.provisioner.volumes.capacity(served.means.wanted("any", SIZE).parameters, (MULTI,))
-    volume = served.create("full", SIZE)
-    assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == served.means.refused
+    volume = served.create("full", 3 * SIZE)
+    assert write_as_pod(served.publish(volume) / "file", 4 * SIZE).errno == served.means.refused
     served.take_away(volume)
     until(lambda: os.listdir(served.control / "trash") == [])
-    # Directories and the tables of quotas may have grown a little.
-    after = served.provisioner.volumes.capacity(served.means.wanted("any", SIZE).parameters, (MULTI,))
-    assert after.available_bytes >= before.available_bytes - 4 * MIB
+
+    def is_back() -> bool:
+        os.sync()  # filesystems free what was unlinked when they find the time
+        after = served.provisioner.volumes.capacity(served.means.wanted("any", SIZE).parameters, (MULTI,))
+        # Tables may have grown a little, and btrfs sets room for them aside by the chunk.
+        return after.available_bytes >= before.available_bytes - SIZE
+
+    until(is_back)

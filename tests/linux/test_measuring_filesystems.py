@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioner.backends import Occupied
 from provisioner.linux.mount import MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
-from provisioner.model import Statistics
 from provisioner.pace import Pace
 from provisioner.usage import Measurer, Usage
 from provisioner.walking import measure
@@ -98,7 +98,7 @@ class Pool:
         """Name it."""
         return ["pvc-1"]
 
-    def counted(self, folder: str) -> Statistics | None:  # noqa: ARG002  the Protocol names it
+    def occupied(self, folder: str) -> Occupied | None:  # noqa: ARG002  the Protocol names it
         """Count nothing."""
         return None
 

@@ -121,6 +121,9 @@ def test_a_caller_that_goes_away_leaves_nothing(provisioner: Provisioner, contro
     assert provisioner.volumes.create(wanted("gone"), PATIENT).capacity_bytes == MIB
 
 
+DIRECTORY = {"backend": "directory"}
+
+
 @pytest.mark.parametrize(
     ("capability", "said"),
     [
@@ -132,7 +135,7 @@ def test_a_caller_that_goes_away_leaves_nothing(provisioner: Provisioner, contro
 )
 def test_create_refuses_what_a_directory_cannot_be(provisioner: Provisioner, capability: Capability, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
-        provisioner.volumes.create(NewVolume("x", CapacityRange(MIB), (capability,)), PATIENT)
+        provisioner.volumes.create(NewVolume("x", CapacityRange(MIB), (capability,), DIRECTORY), PATIENT)
 
 
 def test_unknown_parameters_name_the_nearest_known_one(provisioner: Provisioner) -> None:

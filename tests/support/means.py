@@ -6,16 +6,20 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from provisioner import loops
 from provisioner.assembly import Provisioner
-from provisioner.model import Capability, NewVolume, Volume
+from provisioner.errors import Precondition
+from provisioner.model import Capability, CapacityRange, NewVolume, Volume
 from provisioner.settings import Settings
+from tests.support.disks import until
 from tests.support.filesystems import MIB, loop_filesystem
 from tests.support.provisioned import MULTI, PATIENT, at, running, settings_for, unmount_below, wanted
-
-POOL_BYTES = 512 * MIB
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,19 @@ class Means:
     name: str
     kind: str
     refused: int = errno.EDQUOT
+    usable: float = 0.9  # share of a small volume that data can have
     options: str = ""
     mkfs_options: tuple[str, ...] = ()
     pool: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    size: int = 512 * MIB  # of the filesystem
+    grows_as_ext4: bool = False
 
     @contextmanager
     def filesystem(self, tmp_path: Path) -> Iterator[Path]:
         """Mount the filesystem at tmp_path/KIND."""
         with loop_filesystem(
-            self.kind, tmp_path, POOL_BYTES, mkfs_options=self.mkfs_options, options=self.options
+            self.kind, tmp_path, self.size, mkfs_options=self.mkfs_options, options=self.options
         ) as found:
             yield found.path
 
@@ -42,16 +49,23 @@ class Means:
         """Give the settings of a pool there."""
         return settings_for(tmp_path, path=str(tmp_path / self.kind), **(self.pool | keys))
 
-    def wanted(self, name: str, size: int, **parameters: str) -> NewVolume:
+    def wanted(
+        self, name: str, size: int, *, limit: int = 0, capability: Capability = MULTI, **parameters: str
+    ) -> NewVolume:
         """Ask for a volume that everybody may write to."""
         asked = {"mode": "0777", "enforce": "required"} | self.parameters | parameters
-        return replace(wanted(name, size), parameters=asked)
+        return replace(wanted(name, size, limit=limit), capabilities=(capability,), parameters=asked)
 
 
 # commit=1: a destroyed subvolume is freed after the commit, which would else come every 30 seconds.
 SUBVOLUME = Means("subvolume", "btrfs", options="commit=1", pool={"quota": "enable"})
 SIMPLE = Means("subvolume with simple quotas", "btrfs", options="commit=1", pool={"quota": "simple"})
-MEANS = (SUBVOLUME, SIMPLE)
+# A small ext4 of its own spends an eighth on its journal.
+_OF_EXT4: dict[str, Any] = {"refused": errno.ENOSPC, "usable": 0.7, "grows_as_ext4": True}
+IMAGE = Means("image on ext4", "ext4", parameters={"backend": "image"}, **_OF_EXT4)
+THIN = Means("thin image on xfs", "xfs", parameters={"backend": "image", "thin": "true"}, **_OF_EXT4)
+IMAGE_ON_BTRFS = Means("image on btrfs", "btrfs", parameters={"backend": "image"}, **_OF_EXT4)
+MEANS = (SUBVOLUME, SIMPLE, IMAGE, THIN, IMAGE_ON_BTRFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +82,18 @@ class Served:
         """The pool's own folder."""
         return Path(self.settings.pools[0].path) / ".csi-local-path"
 
-    def create(self, name: str, size: int, **parameters: str) -> Volume:
+    def devices(self) -> list[int]:
+        """List the loop devices of images in the pool."""
+        return [number for number in loops.ours() if _file_of(number).startswith(str(self.control))]
+
+    def until_detached(self) -> None:
+        """Wait until there is none: a device goes a moment after its last user."""
+        until(lambda: self.devices() == [])
+
+    def create(self, name: str, size: int, capability: Capability = MULTI, **parameters: str) -> Volume:
         """Create a volume."""
-        return self.provisioner.volumes.create(self.means.wanted(name, size, **parameters), PATIENT)
+        wanted = self.means.wanted(name, size, limit=0, capability=capability, **parameters)
+        return self.provisioner.volumes.create(wanted, PATIENT)
 
     def publish(self, volume: Volume, capability: Capability = MULTI) -> Path:
         """Stage and publish a volume at a target named as it is."""
@@ -80,17 +103,51 @@ class Served:
         self.provisioner.publishing.publish(at(volume.volume_id, target, capability, staged=str(staged)), PATIENT)
         return target
 
-    def take_away(self, volume: Volume) -> None:
-        """Undo `publish`, and delete the volume."""
+    def grow(self, volume: Volume, size: int) -> Path:
+        """Do what the node has to do when a published volume grows; gives the target.
+
+        A mounted ext4 grows for nobody who lacks CAP_SYS_RESOURCE, as root does on some machines.
+        """
+        target = self.targets / volume.name
+        expand = partial(self.provisioner.publishing.expand, volume.volume_id, str(target), CapacityRange(size))
+        if self.means.grows_as_ext4 and not may_grow_ext4():
+            with pytest.raises(Precondition, match="CAP_SYS_RESOURCE"):
+                expand()
+            self.unpublish(volume)
+            self.publish(volume)
+        assert expand() == size
+        return target
+
+    def unpublish(self, volume: Volume) -> None:
+        """Undo `publish`."""
         self.provisioner.publishing.unpublish(volume.volume_id, str(self.targets / volume.name), PATIENT)
         self.provisioner.publishing.unstage(volume.volume_id, str(self.targets / f"{volume.name}.staged"))
+
+    def take_away(self, volume: Volume) -> None:
+        """Undo `publish`, and delete the volume."""
+        self.unpublish(volume)
         self.provisioner.volumes.delete(volume.volume_id, PATIENT)
 
 
+def _file_of(number: int) -> str:
+    try:
+        return Path(f"/sys/block/loop{number}/loop/backing_file").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:  # another test's, which went meanwhile
+        return ""
+
+
+def may_grow_ext4() -> bool:
+    """Tell whether this process has CAP_SYS_RESOURCE (capabilities(7))."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return bool(effective & 1 << 24)
+
+
 @contextmanager
-def serving(means: Means, tmp_path: Path, **keys: Any) -> Iterator[Served]:
-    """Serve a pool on a filesystem that is there; at the end nothing is mounted at its targets."""
+def serving(means: Means, tmp_path: Path, *, unmount: bool = True, **keys: Any) -> Iterator[Served]:
+    """Serve a pool on a filesystem that is there; at the end nothing is mounted at its targets, if so wanted."""
     settings = means.settings(tmp_path, **keys)
     with running(settings) as provisioner:
         yield Served(means, settings, provisioner, tmp_path / "targets")
-    unmount_below(tmp_path / "targets")
+    if unmount:
+        unmount_below(tmp_path / "targets")

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from provisioner.capabilities import (
     MountAttributes,
+    Nature,
     attributes,
     check,
     check_mount,
     expected,
+    filesystem_options,
     is_readonly,
     refusal,
     seen,
@@ -44,6 +46,9 @@ ATIMES = {"noatime": MOUNT_ATTR_NOATIME, "relatime": MOUNT_ATTR_RELATIME, "stric
 FLAGS = ["ro", "rw", *ATIMES, *SWITCHES, *(f"no{flag}" for flag in SWITCHES)]
 SINGLE = {mode for mode in AccessMode if mode.name.startswith("SINGLE_NODE")}
 
+EXT4 = Nature(block=False, fs_type="ext4", own_filesystem=False)
+XFS = Nature(block=False, fs_type="xfs", own_filesystem=False)
+
 flag_lists = st.lists(st.sampled_from(FLAGS), max_size=8)
 
 
@@ -53,30 +58,33 @@ def with_flags(*flags: str, mode: AccessMode = AccessMode.SINGLE_NODE_WRITER) ->
 
 @pytest.mark.parametrize("mode", list(AccessMode))
 def test_only_the_modes_of_one_node_can_be_had(mode: AccessMode) -> None:
-    reason = refusal(Capability(mode))
+    reason = refusal(Capability(mode), EXT4)
     assert (reason == "") == (mode in SINGLE)
     if reason:
         assert mode.name in reason
         with pytest.raises(InvalidRequest, match="one node"):
-            check(Capability(mode), "ext4")
+            check(Capability(mode), EXT4)
 
 
 @pytest.mark.parametrize("mode", list(AccessMode))
-def test_no_mode_makes_a_block_volume(mode: AccessMode) -> None:
-    assert "block" in refusal(Capability(mode, block=True))
+def test_a_volume_is_raw_block_or_has_a_filesystem(mode: AccessMode) -> None:
+    block = Nature(block=True, fs_type="", own_filesystem=False)
+    assert "ask for a mount volume" in refusal(Capability(mode, block=True), EXT4)
+    assert "ask for a block volume" in refusal(Capability(mode), block)
+    assert (refusal(Capability(mode, block=True), block) == "") == (mode in SINGLE)
 
 
 def test_the_filesystem_is_the_pools_own_or_not_named() -> None:
     for fs_type in ("", "xfs"):
-        check(Capability(AccessMode.SINGLE_NODE_WRITER, fs_type=fs_type), "xfs")
+        check(Capability(AccessMode.SINGLE_NODE_WRITER, fs_type=fs_type), XFS)
     for fs_type in ("ext4", "XFS", "xfs "):
         with pytest.raises(InvalidRequest, match=f"fs_type '{fs_type}'.*'xfs'"):
-            check(Capability(AccessMode.SINGLE_NODE_WRITER, fs_type=fs_type), "xfs")
+            check(Capability(AccessMode.SINGLE_NODE_WRITER, fs_type=fs_type), XFS)
 
 
 def test_a_mount_group_is_the_orchestrators_to_set() -> None:
     with pytest.raises(InvalidRequest, match="volume_mount_group"):
-        check_mount(Capability(AccessMode.SINGLE_NODE_WRITER, volume_mount_group="1000"), "xfs")
+        check_mount(Capability(AccessMode.SINGLE_NODE_WRITER, volume_mount_group="1000"), XFS)
 
 
 @given(flag_lists, st.booleans())
@@ -119,8 +127,18 @@ def test_the_kernel_takes_what_the_flags_give(flags: list[str]) -> None:
 def test_a_flag_that_no_bind_mount_can_honour_is_named(flag: str) -> None:
     wrong = flag.removeprefix("ro,")
     with pytest.raises(InvalidRequest, match="a bind mount cannot honour it") as caught:
-        check(with_flags("nodev", flag), "ext4")
+        check(with_flags("nodev", flag), EXT4)
     assert f"mount flag {wrong!r}" in str(caught.value)
+
+
+def test_flags_of_a_filesystem_are_for_a_volume_that_has_one_of_its_own() -> None:
+    asked = with_flags("noatime", "discard,nodev", "commit=30")
+    own = Nature(block=False, fs_type="ext4", own_filesystem=True)
+    check(asked, own)
+    assert filesystem_options(asked) == "discard,commit=30"
+    assert attributes(asked, readonly=False, own_filesystem=True) == attributes(
+        with_flags("noatime", "nodev"), readonly=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,20 @@ from hypothesis import strategies as st
 from provisioner.errors import InvalidRequest
 from provisioner.parameters import METADATA_PREFIX, ClassParameters, claim_of, parse
 
-KNOWN = {"pool", "enforce", "backend", "mode", "uid", "gid"}
+KNOWN = {"pool", "enforce", "backend", "fsType", "thin", "inodes", "mode", "uid", "gid"}
 DIGIT = "\N{ARABIC-INDIC DIGIT ZERO}"
 
 
 def test_nothing_given_is_the_safe_default() -> None:
-    assert parse({}) == ClassParameters(pool="", enforce="", backend="auto", mode=0o770, uid=0, gid=0)
+    assert parse({}) == ClassParameters(
+        pool="", enforce="", backend="auto", fs_type="", thin=False, inodes=0, mode=0o770, uid=0, gid=0
+    )
 
 
 @given(st.integers(0, 0o7777), st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))
 def test_mode_and_owner_are_taken_as_written(mode: int, uid: int, gid: int) -> None:
     given_so = {"mode": f"{mode:04o}", "uid": str(uid), "gid": str(gid), "enforce": "besteffort", "pool": "fast"}
-    assert parse(given_so) == ClassParameters("fast", "besteffort", "auto", mode, uid, gid)
+    assert parse(given_so) == ClassParameters("fast", "besteffort", mode=mode, uid=uid, gid=gid)
     if mode <= 0o777:
         assert parse({"mode": f"{mode:03o}"}).mode == mode
 
@@ -53,6 +55,9 @@ def test_a_typo_names_the_nearest_known_one(typo: str, meant: str) -> None:
         ("uid", ["", "-1", "root", "1.0", str(2**32 - 1), "9" * 11, "1\n", " 1", DIGIT]),
         ("gid", ["", "-1", str(2**32), "0x10"]),
         ("enforce", ["", "Required", "BestEffort", "besteffort "]),
+        ("thin", ["", "True", "1", "no"]),
+        ("inodes", ["", "0", "-1", "1e3", str(2**32)]),
+        ("fsType", ["", "Ext4", "ext4,ro", "../x"]),
         ("backend", ["", "Auto", "zfs", "directory\n"]),
         ("pool", ["", "Fast", "../etc", "fast\n", "-", "a" * 64]),
     ],

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from provisioner.backends import Occupied
 from provisioner.errors import PoolUnavailable
-from provisioner.model import Statistics
-from provisioner.model import Usage as Figures
 from provisioner.pace import Pace
 from provisioner.usage import Measurement, Measurer, Usage
 from tests.support.paces import open_fds
@@ -60,7 +59,7 @@ class FakePool:
 
     disk: FakeDisk
     names: list[str] = field(default_factory=list)
-    figures: dict[str, Statistics] = field(default_factory=dict)
+    figures: dict[str, Occupied] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.usage = Usage(self.disk.control_fd)
@@ -69,7 +68,7 @@ class FakePool:
         """Name the volumes."""
         return list(self.names)
 
-    def counted(self, folder: str) -> Statistics | None:
+    def occupied(self, folder: str) -> Occupied | None:
         """Give what its filesystem counts of a volume."""
         return self.figures.get(folder)
 
@@ -127,9 +126,9 @@ def test_what_is_saved_is_loaded(pool: FakePool) -> None:
 
 def test_what_the_filesystem_counts_is_not_walked(pool: FakePool) -> None:
     pool.volume("pvc-1", 5000)
-    pool.figures["pvc-1"] = Statistics(Figures(MIB, 4711, MIB - 4711), Figures(100, 7, 93))
+    pool.figures["pvc-1"] = Occupied(4711, 7)
     pool.volume("pvc-2", 5000)
-    pool.figures["pvc-2"] = Statistics(Figures(MIB, 4712, MIB - 4712), None)
+    pool.figures["pvc-2"] = Occupied(4712, 0)
     measurer(pool).run_once()
     found = [pool.usage.get(name) for name in ("pvc-1", "pvc-2")]
     assert found == [Measurement(4711, 7, 1700000000.0), Measurement(4712, 0, 1700000000.0)]

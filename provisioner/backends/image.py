@@ -1,0 +1,313 @@
+"""A file of the volume's size, as a block device with a filesystem of its own: no tenant gets beyond it.
+
+Staged, its filesystem is mounted once; pods get binds of that. A raw block volume is the device itself. Devices of
+filesystems go by themselves with the last mount (LO_FLAGS_AUTOCLEAR); those of raw block volumes, which nobody may
+have open for a while, when the last publication ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+
+import msgspec
+
+from provisioner import filesystems, loops
+from provisioner.backends import Content, Occupied
+from provisioner.backends.directory import finish_root
+from provisioner.capabilities import filesystem_options
+from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, VolumeQuarantined
+from provisioner.filesystems import KINDS, Corrupt
+from provisioner.linux import loop
+from provisioner.linux.fallocate import fallocate
+from provisioner.linux.fsflags import FS_NOCOW_FL, get_flags, set_flags
+from provisioner.linux.mount import UMOUNT_NOFOLLOW, mount, umount2
+from provisioner.linux.openat2 import openat2
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
+from provisioner.model import Capability, Statistics, Usage
+from provisioner.records import IMAGE, WITHIN, BackendName, Record
+from provisioner.targets import Target
+
+_DEFAULT_FS = "ext4"
+_FRESH = "fresh"  # beside an image that was never mounted: its root has no owner and mode yet
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK_BYTES = 512  # of st_blocks
+
+
+class ImageBackend:
+    """The content is `disk.img`; a write past the size is ENOSPC, and a tenant's tricks end in it."""
+
+    name: BackendName = "image"
+    holds = True
+
+    def __init__(self, volumes_fd: int) -> None:
+        """Work below the directory of a pool's volumes."""
+        self._volumes_fd = volumes_fd
+
+    def refusal(self, content: Content) -> str:
+        """Refuse filesystems that we cannot make, and machines without loop devices."""
+        fs_type = content.fs_type or _DEFAULT_FS
+        if not loops.is_available():
+            return "this process cannot make loop devices (/dev/loop-control)"
+        if fs_type not in KINDS:
+            return f"fs_type {fs_type!r}: wanted {' or '.join(KINDS)}"
+        if content.inodes and (content.block or not KINDS[fs_type].inodes):
+            return f"parameter 'inodes': only an ext4 has a fixed number of inodes, not {fs_type!r} or raw block"
+        return "" if content.block else filesystems.missing(fs_type)
+
+    def least_bytes(self, content: Content) -> int:
+        """Give the least size that a volume can have: that of the smallest filesystem of its kind."""
+        return loops.BLOCK_BYTES if content.block else KINDS[content.fs_type or _DEFAULT_FS].least_bytes
+
+    def unit_bytes(self, content: Content) -> int:  # noqa: ARG002  the Protocol names it
+        """Give the unit of sizes: that of the device."""
+        return loops.BLOCK_BYTES
+
+    def draft(self, record: Record, content: Content) -> Record:
+        """Note what the image is to be."""
+        fs_type = "" if content.block else content.fs_type or _DEFAULT_FS
+        return msgspec.structs.replace(
+            record, fs_type=fs_type, thin=content.thin, block=content.block, inodes=content.inodes
+        )
+
+    def build(self, entry_fd: int, record: Record) -> Record:
+        """Make the file and its filesystem."""
+        fd = os.open(IMAGE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=entry_fd)
+        try:
+            _write_in_place(fd)
+            _set_size(fd, record.capacity_bytes, thin=record.thin)
+            if not record.block:
+                filesystems.make(record.fs_type, f"/proc/{os.getpid()}/fd/{fd}", record.inodes)
+                os.mknod(_FRESH, 0o600, dir_fd=entry_fd)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        return record
+
+    def resize(self, record: Record, capacity_bytes: int) -> None:
+        """Set the size of the file and of its devices; `grow` does the filesystem's."""
+        fd = self._open(record)
+        try:
+            _set_size(fd, capacity_bytes, thin=record.thin)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        for number in self._devices(record):
+            loops.let_grow(number)
+
+    def _open(self, record: Record) -> int:
+        return openat2(f"{record.folder}/{IMAGE}", os.O_RDWR | os.O_NONBLOCK, resolve=WITHIN, dir_fd=self._volumes_fd)
+
+    def _look(self, folder: str) -> Statx:
+        return statx(f"{folder}/{IMAGE}", dir_fd=self._volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
+
+    def _devices(self, record: Record) -> list[int]:
+        """List the devices that show the image; those of another pool's volume of the same name are left out."""
+        return [number for number in loops.all_of(record.folder) if loops.shows(number, self._look(record.folder))]
+
+    def stage(self, record: Record, target: Target, capability: Capability) -> bool:
+        """Mount the filesystem at the staging path, mended and grown; True where it stays there until `unstage`."""
+        if record.block:
+            return False
+        found = target.look()
+        if found is None:
+            os.mkdir(target.name, 0o750, dir_fd=target.parent_fd)
+        elif not stat.S_ISDIR(found.mode):
+            raise TargetOccupied(f"staging_target_path {target.path!r}: wanted a directory, found something else")
+        elif found.mount_root and not self.shows(record, found):
+            raise TargetOccupied(f"staging_target_path {target.path!r}: something else is mounted there")
+        if found is None or not found.mount_root:
+            self._mount(record, target, filesystem_options(capability))
+        self.grow(record, target)
+        self._finish(record, target)
+        return True
+
+    def _mount(self, record: Record, target: Target, options: str) -> None:
+        with ExitStack() as stack:
+            devices = self._devices(record)
+            if devices:  # a mount of it lives on, perhaps where we cannot see it: another device would destroy it
+                number = devices[0]
+                stack.enter_context(loops.opened(number))
+            else:
+                image_fd = self._open(record)
+                stack.callback(os.close, image_fd)
+                device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
+                number = loop.get_status(device_fd).number
+                _repair(record, number, device_fd)
+            try:
+                mount(loop.device_path(number), target.by_parent, record.fs_type, data=options or None)
+            except OSError as error:
+                raise _refused(record, number, options, error) from error
+
+    def _finish(self, record: Record, target: Target) -> None:
+        """Give the root of a new filesystem its owner and mode, once."""
+        fresh = f"{record.folder}/{_FRESH}"
+        try:
+            os.stat(fresh, dir_fd=self._volumes_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        fd = os.open(target.name, _DIRECTORY, dir_fd=target.parent_fd)
+        try:
+            finish_root(fd, record)
+        finally:
+            os.close(fd)
+        os.unlink(fresh, dir_fd=self._volumes_fd)
+
+    def grow(self, record: Record, target: Target) -> None:
+        """Let the filesystem fill its device, which may have grown."""
+        found = target.look()
+        number = loops.number_of(found) if found else None
+        if record.block or number is None:
+            return
+        fd = os.open(target.name, _DIRECTORY, dir_fd=target.parent_fd)
+        try:
+            with loops.opened(number, readonly=True) as device_fd:
+                KINDS[record.fs_type].grow(fd, device_fd)
+        except PermissionError as error:  # ext4 asks for more than being root
+            raise Precondition(
+                f"volume {record.volume_id}: this process may not let a mounted {record.fs_type} grow, for want of "
+                "CAP_SYS_RESOURCE; it grows when it is staged the next time"
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise Precondition(
+                    f"volume {record.volume_id}: {target.path!r} is read-only; it grows when it is staged the next time"
+                ) from error
+            raise
+        finally:
+            os.close(fd)
+
+    def unstage(self, target: Target, found: Statx) -> None:
+        """Unmount what `stage` mounted; the device goes with it."""
+        if found.mount_root:
+            umount2(target.by_parent, UMOUNT_NOFOLLOW)
+
+    def open_source(self, record: Record, staged: Target | None, *, readonly: bool) -> int:
+        """Open the root of the staged filesystem, or the node of a device, made if need be."""
+        if record.block:
+            return self._open_device(record, readonly=readonly)
+        found = staged.look() if staged else None
+        if staged is None or found is None or not found.mount_root or not self.shows(record, found):
+            raise Precondition(
+                f"volume {record.volume_id}: it is not staged at {staged.path if staged else ''!r}; stage it first"
+            )
+        return os.open(staged.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staged.parent_fd)
+
+    def _open_device(self, record: Record, *, readonly: bool) -> int:
+        """A bind of a device node that is read-only still lets writes through: read-only ones are devices apart."""
+        for number in self._devices(record):
+            if bool(loops.flags_of(number) & loop.LO_FLAGS_READ_ONLY) is readonly:
+                return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        image_fd = self._open(record)
+        try:
+            with loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
+                path = loop.device_path(loop.get_status(fd).number)
+                return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        finally:
+            os.close(image_fd)
+
+    def shows(self, record: Record, found: Statx) -> bool:
+        """Tell whether a mount, or the node of a device, is of this volume."""
+        number = loops.number_of(found) if found.mount_root else None
+        return (
+            number is not None
+            and loops.folder_behind(number) == record.folder
+            and loops.shows(number, self._look(record.folder))
+        )
+
+    def release(self, record: Record, targets: Iterable[str]) -> None:
+        """Detach the devices of a raw block volume that none of its targets shows."""
+        if not record.block:
+            return
+        used = set()
+        for target in targets:
+            with suppress(OSError):
+                used.add(loops.number_of(statx(target, flags=AT_SYMLINK_NOFOLLOW)))
+        for number in self._devices(record):
+            if number not in used:
+                loops.detach(number)
+
+    def occupied(self, record: Record) -> Occupied | None:
+        """Give what the file occupies of the pool."""
+        return Occupied(self._look(record.folder).blocks * _BLOCK_BYTES, 1)
+
+    def statistics(self, record: Record, volume_path: str) -> Statistics | None:
+        """Ask the volume's own filesystem; of a raw block volume only the size is known."""
+        if record.block:
+            return Statistics(Usage(record.capacity_bytes, 0, 0), None)
+        found = os.statvfs(volume_path)
+        unit = found.f_frsize
+        return Statistics(
+            Usage(found.f_blocks * unit, (found.f_blocks - found.f_bfree) * unit, found.f_bavail * unit),
+            Usage(found.f_files, found.f_files - found.f_ffree, found.f_favail) if found.f_files else None,
+        )
+
+    def illness(self, record: Record) -> str:
+        """Find an image that has not the size of its record."""
+        found = self._look(record.folder).size_bytes
+        return "" if found >= record.capacity_bytes else f"the image has {found} bytes, wanted {record.capacity_bytes}"
+
+    def recover(self, records: Iterable[Record]) -> None:
+        """Do nothing: a file keeps its size."""
+
+    def tend(self) -> None:
+        """Do nothing: nobody slips out of an image."""
+
+    def dismantle(self, entry_fd: int) -> bool:
+        """Detach what is left of the image's devices; not done while one is in use."""
+        try:
+            image = statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW)
+        except FileNotFoundError:
+            return True
+        left = [number for number in loops.ours() if loops.shows(number, image)]
+        for number in left:
+            loops.detach(number)
+        return not left
+
+
+def _write_in_place(fd: int) -> None:
+    """Let btrfs overwrite the file where it lies, so that what is allocated is there when it is needed."""
+    with suppress(OSError):  # other filesystems do so anyway
+        set_flags(fd, get_flags(fd) | FS_NOCOW_FL)
+
+
+def _set_size(fd: int, size: int, *, thin: bool) -> None:
+    """Let the file have just this size; where room is lacking, it keeps the one it had."""
+    before = os.fstat(fd).st_size
+    if thin or size <= before:
+        os.ftruncate(fd, size)
+        return
+    try:
+        fallocate(fd, 0, before, size - before)
+    except OSError as error:
+        with suppress(OSError):
+            os.ftruncate(fd, before)
+        if error.errno == errno.EOPNOTSUPP:
+            raise InvalidRequest(
+                "parameter 'thin': the pool's filesystem cannot allocate a file ahead; say thin: 'true'"
+            ) from error
+        raise
+
+
+def _repair(record: Record, number: int, device_fd: int) -> None:
+    try:
+        filesystems.repair(record.fs_type, loop.device_path(number))
+        filesystems.grow_unmounted(record.fs_type, loop.device_path(number), device_fd)
+    except Corrupt as error:
+        raise VolumeQuarantined(
+            f"volume {record.volume_id}: its filesystem is corrupt and was left alone: {error}"
+        ) from error
+
+
+def _refused(record: Record, number: int, options: str, error: OSError) -> Exception:
+    """Say why the kernel would not mount a filesystem."""
+    if error.errno not in (errno.EINVAL, errno.EUCLEAN, errno.EIO):
+        return error
+    said = filesystems.examine(record.fs_type, loop.device_path(number))
+    return VolumeQuarantined(
+        f"volume {record.volume_id}: its {record.fs_type} cannot be mounted ({error.strerror}; options {options!r}); "
+        f"the checker says: {said}"
+    )

@@ -1,0 +1,48 @@
+"""Growing a mounted filesystem: EXT4_IOC_RESIZE_FS (linux/ext4.h) and XFS_IOC_FSGROWFSDATA (xfs_fs.h).
+
+Both are no work where it has the size of its device already.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from provisioner.linux.blkdev import size_bytes
+from provisioner.linux.ioctl import ioctl, ior, iow
+
+# struct ext4_super_block, 1,024 bytes after 1,024: s_blocks_count_lo, s_log_block_size, s_blocks_count_hi.
+_SUPERBLOCK_BYTES = 1024
+_EXT4_BLOCKS_LO_LOGSIZE_BLOCKS_HI = (0x4, 0x18, 0x150)
+
+_U64 = struct.Struct("=Q")
+_XFS_GEOMETRY_V1 = struct.Struct("=IIIIIIIIQ72x")  # blocksize, 6 not ours, imaxpct, datablocks
+_XFS_GROWFS_DATA = struct.Struct("=QI4x")  # newblocks, imaxpct
+
+EXT4_IOC_RESIZE_FS = iow("f", 16, _U64.size)
+XFS_IOC_FSGEOMETRY_V1 = ior("X", 100, _XFS_GEOMETRY_V1.size)
+XFS_IOC_FSGROWFSDATA = iow("X", 110, _XFS_GROWFS_DATA.size)
+
+
+def ext4_bytes(device_fd: int) -> int:
+    """Read from its superblock how large an ext4 is, mounted or not."""
+    head = os.pread(device_fd, _SUPERBLOCK_BYTES, _SUPERBLOCK_BYTES)
+    low, shift, high = (int.from_bytes(head[at : at + 4], "little") for at in _EXT4_BLOCKS_LO_LOGSIZE_BLOCKS_HI)
+    return (high << 32 | low) * (1024 << shift)
+
+
+def grow_ext4(fd: int, device_fd: int) -> None:
+    """Let the ext4 of an open directory fill its device; EPERM without CAP_SYS_RESOURCE."""
+    block_bytes = os.fstatvfs(fd).f_bsize
+    blocks = size_bytes(device_fd) // block_bytes
+    if blocks * block_bytes > ext4_bytes(device_fd):
+        ioctl(fd, EXT4_IOC_RESIZE_FS, _U64.pack(blocks))
+
+
+def grow_xfs(fd: int, device_fd: int) -> None:
+    """Let the XFS of an open directory fill its device."""
+    fields = _XFS_GEOMETRY_V1.unpack(ioctl(fd, XFS_IOC_FSGEOMETRY_V1, bytes(_XFS_GEOMETRY_V1.size)))
+    block_bytes, imaxpct, blocks = fields[0], fields[7], fields[8]
+    wanted = size_bytes(device_fd) // block_bytes
+    if wanted > blocks:
+        ioctl(fd, XFS_IOC_FSGROWFSDATA, _XFS_GROWFS_DATA.pack(wanted, imaxpct))

@@ -1,0 +1,142 @@
+"""Loop devices of images: attached so that none is left behind, and recognised before anything is done to one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from provisioner.identity import CONTROL
+from provisioner.linux import loop
+from provisioner.linux.statx import Statx
+from provisioner.records import IMAGE
+
+BLOCK_BYTES = 4096  # no disk asks for more, and direct IO in units of less is refused by some
+
+_CONTROL = "/dev/loop-control"
+_BACKING = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{re.escape(IMAGE)}(?: \(deleted\))?")
+_MOST_TRIES = 100  # each is lost to somebody else who attached a file in the same moment
+
+
+def is_available() -> bool:
+    """Tell whether this process can make loop devices."""
+    return os.access(_CONTROL, os.R_OK | os.W_OK)
+
+
+@contextmanager
+def attached(image_fd: int, *, autoclear: bool, readonly: bool = False) -> Iterator[int]:
+    """Give a new device of an image, opened.
+
+    autoclear: it goes with its last user, and should nobody use it, at the end of the block. Without, it stays
+    until `detach`; where the block fails, it goes too.
+    """
+    fd = _attach(image_fd, autoclear=autoclear, readonly=readonly)
+    try:
+        yield fd
+    except BaseException:
+        with suppress(OSError):
+            loop.clear(fd)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _attach(image_fd: int, *, autoclear: bool, readonly: bool) -> int:
+    flags = loop.LO_FLAGS_DIRECT_IO
+    flags |= loop.LO_FLAGS_AUTOCLEAR if autoclear else 0
+    flags |= loop.LO_FLAGS_READ_ONLY if readonly else 0
+    control_fd = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for _ in range(_MOST_TRIES):
+            fd = os.open(loop.device_path(loop.get_free(control_fd)), _access(readonly=readonly))
+            try:
+                loop.configure(fd, image_fd, block_bytes=BLOCK_BYTES, flags=flags, name=IMAGE)
+            except OSError as error:
+                os.close(fd)
+                if error.errno != errno.EBUSY:
+                    raise
+            else:
+                return fd
+    finally:
+        os.close(control_fd)
+    raise OSError(errno.EAGAIN, "no loop device stayed free long enough", _CONTROL)
+
+
+def _access(*, readonly: bool) -> int:
+    return (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
+
+
+def number_of(found: Statx) -> int | None:
+    """Give the loop device that a path shows, by what statx tells of it: one that is mounted there, or its node."""
+    dev = found.rdev if stat.S_ISBLK(found.mode) else found.dev
+    return os.minor(dev) if os.major(dev) == loop.LOOP_MAJOR else None
+
+
+def folder_behind(number: int) -> str:
+    """Name the volume whose image a device shows, by the image's path as the kernel tells it; '' where it is none."""
+    try:
+        with open(f"/sys/block/loop{number}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file:
+            match = _BACKING.fullmatch(file.read().rstrip("\n"))
+    except OSError:
+        return ""
+    if match is None:
+        return ""
+    return match[2] if match[1] == "volumes" else match[2].rpartition(".")[0]
+
+
+def shows(number: int, image: Statx) -> bool:
+    """Tell whether a device shows just this image."""
+    try:
+        with opened(number, readonly=True) as fd:
+            status = loop.get_status(fd)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            return False
+        raise
+    return (status.backing_dev, status.backing_ino) == (image.dev, image.ino)
+
+
+def flags_of(number: int) -> int:
+    """Give the LO_FLAGS_ of a device."""
+    with opened(number, readonly=True) as fd:
+        return loop.get_status(fd).flags
+
+
+def ours() -> dict[int, str]:
+    """Give the devices that show images of volumes, in whichever pool, and the volume's folder of each."""
+    numbers = (int(name[4:]) for name in os.listdir("/sys/block") if name.startswith("loop"))
+    return {number: folder for number in numbers if (folder := folder_behind(number))}
+
+
+def all_of(folder: str) -> list[int]:
+    """List the devices that show the image of a volume of this name, in whichever pool."""
+    return [number for number, found in ours().items() if found == folder]
+
+
+@contextmanager
+def opened(number: int, *, readonly: bool = False) -> Iterator[int]:
+    """Hold a device open."""
+    fd = os.open(loop.device_path(number), _access(readonly=readonly))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def let_grow(number: int) -> None:
+    """Let a device have the size that its image has now."""
+    with opened(number, readonly=True) as fd:
+        loop.set_capacity(fd)
+
+
+def detach(number: int) -> None:
+    """Detach a device; one that is in use goes when it is not any more."""
+    with opened(number, readonly=True) as fd:
+        try:
+            loop.clear(fd)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # it went already
+                raise
