@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from provisioner import capabilities, health, loops, mounts
+from provisioner import capabilities, health, loops, marks, mounts
 from provisioner.backends import IMAGE_NAME
 from provisioner.backends.directory import look_at_data
 from provisioner.capabilities import MountAttributes
@@ -112,6 +112,7 @@ class Publishing:
         try:
             _check_access(contents, record.folder, target, wanted)
             call.check()
+            marks.mark(contents.disk.volumes_fd, record.folder)
             if not made:
                 check(target, found)
             with self._opened_source(contents, record, wanted) as source_fd:

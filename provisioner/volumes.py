@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -48,6 +48,8 @@ from provisioner.pool import Contents, has_own_filesystem, require
 from provisioner.pools import Pools
 from provisioner.records import SCHEMA, Record
 from provisioner.sizing import check_range, is_large_enough, size_for
+
+Condition = Callable[[Contents, Record], None]
 
 
 class Volumes:
@@ -243,10 +245,11 @@ class Volumes:
         """Say what is wrong with the pools (spec, NodeGetStorageHealth)."""
         return health.of_pools(self._pools)
 
-    def delete(self, volume_id: str, call: Call, *, with_pod: bool = False) -> None:
+    def delete(self, volume_id: str, call: Call, *, with_pod: bool = False, only_if: Condition | None = None) -> None:
         """Send a volume to the trash; what is not there is deleted already (spec, DeleteVolume).
 
-        with_pod: an ephemeral one, whose pod is gone; others are then refused.
+        with_pod: an ephemeral one, whose pod is gone; others are then refused. only_if: raises where the volume is to
+        be left alone.
         """
         parsed = parse_volume_id(volume_id)
         self._pools.check_ready()
@@ -254,12 +257,14 @@ class Volumes:
             return
         try:
             with self._pools.holding(parsed.pool_id) as contents, self._operations.claim(volume_id):
-                self._delete(contents, parsed.folder, call, with_pod=with_pod)
+                self._delete(contents, parsed.folder, call, with_pod=with_pod, only_if=only_if)
         except PoolUnavailable:
             if not self._pools.is_gone(parsed.pool_id):
                 raise
 
-    def _delete(self, contents: Contents, folder: str, call: Call, *, with_pod: bool) -> None:
+    def _delete(
+        self, contents: Contents, folder: str, call: Call, *, with_pod: bool, only_if: Condition | None
+    ) -> None:
         disk = contents.disk
         with disk_faults(f"volume {disk.pool_id}.{folder}: delete"):
             record = contents.find(folder)
@@ -271,6 +276,8 @@ class Volumes:
                     contents.trash.wake(entry)
                 return
             _check_ends(record, with_pod=with_pod)
+            if only_if:
+                only_if(contents, record)
             targets = contents.publications.alive(folder)
             if targets:
                 raise VolumeInUse(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from csi.cluster.announcement import SCHEMA, Announcement
 from csi.cluster.certificates import new_credentials
 from csi.cluster.leases import SLOTS
+from csi.cluster.orphans import NodeController
 from csi.cluster.peers import SERVER_OPTIONS, server_credentials
 from csi.cluster.pod import node_in_token
 from csi.cluster.renewing import Renewing
@@ -19,7 +20,6 @@ from csi.cluster.watching import Watching
 from csi.pb import csi_pb2_grpc
 from csi.server.server import new_server
 from csi.server.sockets import EndpointError
-from csi.services.controller import Controller
 from csi.services.identity import Identity
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Agent:
             observe=observe, inner=[RoomInterceptor(provisioner.promisable_bytes)], options=SERVER_OPTIONS
         )
         csi_pb2_grpc.add_IdentityServicer_to_server(Identity(provisioner.volumes), self.server)
-        csi_pb2_grpc.add_ControllerServicer_to_server(Controller(provisioner.volumes, node_id), self.server)
+        csi_pb2_grpc.add_ControllerServicer_to_server(NodeController(provisioner, node_id), self.server)
         self.port = self._listen(port)
         self._address = pod.address(self.port)
         self.renewing = Renewing(api, pod.namespace, pod.name, pod.node_name, node_in_token(), self._announcement)

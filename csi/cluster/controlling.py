@@ -15,8 +15,10 @@ from csi.cluster.nodes import Nodes
 from csi.cluster.peers import Peers
 from csi.cluster.routing import RoutingController
 from csi.cluster.slots import Slots
+from csi.cluster.sweep import Sweep
 from csi.cluster.twins import Twins
 from csi.cluster.unseen import Unseen
+from csi.cluster.waiting import WaitingClaims
 from csi.cluster.watching import Watching
 from csi.pb import csi_pb2_grpc
 from csi.server.server import new_server
@@ -52,6 +54,8 @@ class Controlling:
         gone = Gone(api, node_objects, self.events, settings.node_gone_grace_seconds)
         service = RoutingController(self.nodes, self._creating, Capacity(self.directory, in_flight), gone)
         self._watch = Watching(api, pod.namespace, self.directory)
+        self.sweep = Sweep(api, self.nodes, self.events, self.is_leading, settings)
+        self.waiting = WaitingClaims(api, self.directory, self.events, self.is_leading)
         self.server = new_server(workers=_WORKERS, observe=observe)
         csi_pb2_grpc.add_IdentityServicer_to_server(Identity(self), self.server)
         csi_pb2_grpc.add_ControllerServicer_to_server(service, self.server)
@@ -72,11 +76,11 @@ class Controlling:
 
     def start(self) -> None:
         """Begin to look, to claim a slot, and to sweep."""
-        for part in (self._watch, self.slots, self.events):
+        for part in (self._watch, self.slots, self.events, self.sweep, self.waiting):
             part.start()
 
     def stop(self) -> None:
         """End the background work and give the slot back; the server is its caller's to stop."""
-        for part in (self.events, self._watch, self.slots, self._creating):
+        for part in (self.waiting, self.sweep, self.events, self._watch, self.slots, self._creating):
             part.stop()
         self.peers.close()

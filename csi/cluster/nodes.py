@@ -13,6 +13,8 @@ from provisioner.errors import DeadlineExceeded, NodeUnavailable, NotReady, Pool
 from provisioner.names import parse_volume_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from csi.cluster.directory import Directory, Node
     from csi.cluster.peers import Peers
 
@@ -54,7 +56,9 @@ class Nodes:
         silent_s = self._peers.peer(node).silent_s if node.address else 0.0
         return silent_s > 0 and max(silent_s, self.directory.unheard_s(node.name)) > self._give_up_s
 
-    def call(self, node: Node, method: str, request: Any, patience_s: float) -> Any:
+    def call(
+        self, node: Node, method: str, request: Any, patience_s: float, metadata: Sequence[tuple[str, str]] = ()
+    ) -> Any:
         """Let a node answer a call of its Controller. A refusal of its own is ForwardedStatus, silence NodeUnavailable.
 
         patience_s: how long our own caller waits.
@@ -67,7 +71,7 @@ class Nodes:
         rpc = getattr(peer.controller, method)
         try:
             with peer.calling():
-                response, call = rpc.with_call(request, timeout=patience_s)
+                response, call = rpc.with_call(request, timeout=patience_s, metadata=metadata)
         except grpc.RpcError as error:
             raise self._failure(node, method, cast("grpc.Call", error)) from None
         except ValueError as error:  # the channel was closed meanwhile: the node has a new certificate

@@ -267,12 +267,14 @@ def test_a_disk_that_was_copied_is_refused_where_it_came_last(own: Cluster) -> N
     made = own.controller.CreateVolume(creation("pvc-1", "a")).volume
     lease = own.api.object(first.lease_path)
     twin = own.add("b", "default")
+    twin.agent.renewing.stop()
     claimed = own.api.object(twin.lease_path)
     key = "local-path.csi.dev/announcement"
     said = claimed["metadata"]["annotations"][key].replace(twin.pool_id(), first.pool_id())
     claimed["metadata"]["annotations"][key] = said
     own.api.put(twin.lease_path, claimed)
-    eventually(lambda: getattr(own.controlling.directory.node("b"), "pools", [None])[0].id == first.pool_id())
+    eventually(lambda: own.controlling.directory.owns(own.controlling.directory.nodes()[0], first.pool_id()))
+    eventually(lambda: [node.pools[0].id for node in own.controlling.directory.nodes()] == [first.pool_id()] * 2)
     assert refusal(own.controller.CreateVolume, creation("pvc-2", "b")).code is Code.RESOURCE_EXHAUSTED
     assert node_of(own.controller.ControllerGetVolume(by_id(made.volume_id)).volume) == "a"
     eventually(lambda: own.api.objects("/api/v1/namespaces/default/events"))

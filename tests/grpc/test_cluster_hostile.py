@@ -1,0 +1,271 @@
+"""Who is not let in, and what a node that lies cannot do."""
+
+# ruff: noqa: N802 - the methods have the RPCs' names
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from csi.cluster import announcement, leases
+from csi.cluster.announcement import SCHEMA, Announcement
+from csi.cluster.certificates import Credentials, new_credentials
+from csi.cluster.gone import NODE_KEY, ON_GONE_KEY, UID_KEY
+from csi.cluster.peers import server_credentials
+from csi.cluster.room import KEY as ROOM
+from csi.pb import csi_pb2, csi_pb2_grpc
+from csi.wire.topology import KEY
+from tests.grpc.test_cluster_routing import by_id, creation, room
+from tests.support.announced import facts
+from tests.support.clustered import NAMESPACE, Cluster, clustered, eventually
+from tests.support.fakes import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Code = grpc.StatusCode
+OURS = "ffffffffffffffff"  # the pool of the node that lies
+MIB = 2**20
+
+
+class Liar(csi_pb2_grpc.ControllerServicer):
+    """A node's Controller that answers whatever a test wants, by the method's name."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.room = "{}"
+
+    def _answer(self, method: str, context: grpc.ServicerContext) -> Any:
+        context.set_trailing_metadata(((ROOM, self.room),))
+        if method not in self.answers:
+            context.abort(Code.NOT_FOUND, "nothing")
+        return self.answers[method]
+
+    def CreateVolume(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer("CreateVolume", context)
+
+    def ControllerGetVolume(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer("ControllerGetVolume", context)
+
+    def ListVolumes(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer("ListVolumes", context)
+
+    def ControllerExpandVolume(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer("ControllerExpandVolume", context)
+
+    def ControllerListVolumeHealth(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer("ControllerListVolumeHealth", context)
+
+
+class World:
+    """An honest node a with a volume, and the node that lies, which is called evil."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.liar, self.credentials = cluster, Liar(), new_credentials()
+        self.server = grpc.server(ThreadPoolExecutor(4))
+        csi_pb2_grpc.add_ControllerServicer_to_server(self.liar, self.server)
+        trusted = cluster.nodes["a"].agent.trusted
+        self.port = self.server.add_secure_port(
+            "127.0.0.1:0", server_credentials(self.credentials, trusted, lambda: None)
+        )
+        self.server.start()
+        self.announce(self.credentials)
+        self.victim = cluster.controller.CreateVolume(creation("pvc-victim", "a")).volume
+
+    def announce(self, credentials: Credentials, *pools: str) -> None:
+        certificate = credentials.certificate.decode()
+        told = tuple(facts(pool_id, f"p{i}" if i else "default") for i, pool_id in enumerate(pools or (OURS,)))
+        said = announcement.encode(Announcement(SCHEMA, certificate, f"127.0.0.1:{self.port}", told))
+        path = leases.path_of(NAMESPACE, "node-evil")
+        body = leases.body(NAMESPACE, "node-evil", {announcement.ANNOTATION: said}, leases.spec_of("x", 60))
+        self.cluster.api.put(path, body)
+
+        def known() -> bool:
+            node = self.cluster.controlling.directory.node("evil")
+            return node is not None and (node.certificate, node.pools) == (certificate, told)
+
+        eventually(known)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with clustered() as cluster:
+        cluster.add("a", "default")
+        cluster.control()
+        world = World(cluster)
+        yield world
+        world.server.stop(None).wait()
+
+
+def volume(
+    volume_id: str, node: str = "evil", size: int = MIB, context: dict[str, str] | None = None
+) -> csi_pb2.Volume:
+    place = csi_pb2.Topology(segments={KEY: node})
+    return csi_pb2.Volume(volume_id=volume_id, capacity_bytes=size, accessible_topology=[place], volume_context=context)
+
+
+def test_an_honest_answer_is_taken_and_nothing_is_added_to_it(world: World) -> None:
+    claimed = {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: "delete", "x": "y"}
+    told = volume(f"{OURS}.pvc-1", context=claimed)
+    told.content_source.snapshot.snapshot_id = "s"
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=told)
+    made = world.cluster.controller.CreateVolume(creation("pvc-1", "evil")).volume
+    assert dict(made.volume_context) == {NODE_KEY: "evil", UID_KEY: "", ON_GONE_KEY: "keep"}
+    assert not made.HasField("content_source")
+
+
+@pytest.mark.parametrize("lie", ["victim", "other name", "topology", "everywhere", "too small", "too large", "nothing"])
+def test_a_claim_is_never_bound_to_what_a_node_made_up(world: World, lie: str) -> None:
+    right = f"{OURS}.pvc-1"
+    lies = {
+        "victim": volume(world.victim.volume_id),
+        "other name": volume(f"{OURS}.pvc-2"),
+        "topology": volume(right, node="a"),
+        "everywhere": csi_pb2.Volume(volume_id=right, capacity_bytes=MIB),
+        "too small": volume(right, size=1),
+        "too large": volume(right, size=2 * MIB),
+        "nothing": csi_pb2.Volume(),
+    }
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=lies[lie])
+    request = creation("pvc-1", "evil")
+    request.capacity_range.limit_bytes = MIB
+    caught = refusal(world.cluster.controller.CreateVolume, request)
+    assert caught.code is Code.RESOURCE_EXHAUSTED, "another node may do"
+    assert "cannot be believed" in caught.message
+
+
+def test_an_answer_about_another_volume_is_refused(world: World) -> None:
+    told = csi_pb2.ControllerGetVolumeResponse(volume=volume(world.victim.volume_id))
+    world.liar.answers["ControllerGetVolume"] = told
+    caught = refusal(world.cluster.controller.ControllerGetVolume, by_id(f"{OURS}.pvc-1"))
+    assert caught.code is Code.UNAVAILABLE
+    told.volume.volume_id = f"{OURS}.pvc-1"
+    del told.volume.accessible_topology[:]
+    found = world.cluster.controller.ControllerGetVolume(by_id(f"{OURS}.pvc-1")).volume
+    assert found.accessible_topology[0].segments[KEY] == "evil"
+
+
+def test_an_expansion_that_did_not_happen_is_no_success(world: World) -> None:
+    world.liar.answers["ControllerExpandVolume"] = csi_pb2.ControllerExpandVolumeResponse(capacity_bytes=1)
+    request = csi_pb2.ControllerExpandVolumeRequest(
+        volume_id=f"{OURS}.pvc-1", capacity_range=csi_pb2.CapacityRange(required_bytes=MIB)
+    )
+    assert refusal(world.cluster.controller.ControllerExpandVolume, request).code is Code.UNAVAILABLE
+
+
+def test_a_list_holds_each_node_s_own_volumes_only(world: World) -> None:
+    entry = csi_pb2.ListVolumesResponse.Entry
+    ids = [world.victim.volume_id, f"{OURS}.b", f"{OURS}.a", f"{OURS}.b", "../../etc", f"{OURS}.c", ""]
+    entries = [entry(volume=volume(volume_id, node="a")) for volume_id in ids]
+    world.liar.answers["ListVolumes"] = csi_pb2.ListVolumesResponse(entries=entries)
+    found = world.cluster.controller.ListVolumes(csi_pb2.ListVolumesRequest()).entries
+    assert [(each.volume.volume_id, each.volume.accessible_topology[0].segments[KEY]) for each in found] == [
+        (world.victim.volume_id, "a"),
+        (f"{OURS}.b", "evil"),
+        (f"{OURS}.c", "evil"),
+    ]
+
+
+@pytest.mark.parametrize("token", [f"after:{OURS}.", f"after:{OURS}.a", f"after:{OURS}.0"])
+def test_a_list_without_an_end_is_cut(world: World, token: str) -> None:
+    entry = csi_pb2.ListVolumesResponse.Entry(volume=volume(f"{OURS}.a"))
+    world.liar.answers["ListVolumes"] = csi_pb2.ListVolumesResponse(entries=[entry], next_token=token)
+    start = csi_pb2.ListVolumesRequest(starting_token=f"after:{OURS}.a")
+    reply = world.cluster.controller.ListVolumes
+    if token.endswith("."):
+        assert not reply(start).next_token, "no token of ours is the end"
+    else:
+        assert refusal(reply, start).code is Code.UNAVAILABLE
+
+
+def test_a_node_cannot_take_another_s_pool(world: World) -> None:
+    stolen = world.cluster.nodes["a"].pool_id()
+    world.announce(world.credentials, stolen, OURS)
+    found = world.cluster.controller.ControllerGetVolume(by_id(world.victim.volume_id)).volume
+    assert found.accessible_topology[0].segments[KEY] == "a"
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=volume(f"{stolen}.pvc-1"))
+    assert refusal(world.cluster.controller.CreateVolume, creation("pvc-1", "evil")).code is Code.RESOURCE_EXHAUSTED
+    before = room(world.cluster, "a")
+    assert room(world.cluster, "evil") == 0
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=volume(f"{OURS}.pvc-1"))
+    world.liar.room = f'{{"{stolen}": 1, "{OURS}": 1}}'
+    world.cluster.controller.CreateVolume(creation("pvc-1", "evil", pool="p1"))
+    assert room(world.cluster, "a") == before, "a node tells of its own room only"
+
+
+@pytest.mark.parametrize("told", ["", "[]", '{"x": "y"}', '{"ffffffffffffffff": -5}', "{" * 1000])
+def test_nonsense_about_room_harms_nobody(world: World, told: str) -> None:
+    world.liar.room = told
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=volume(f"{OURS}.pvc-1"))
+    assert world.cluster.controller.CreateVolume(creation("pvc-1", "evil")).volume.volume_id == f"{OURS}.pvc-1"
+    assert room(world.cluster, "evil") >= 0
+
+
+def test_a_node_with_another_s_certificate_is_not_the_one(world: World) -> None:
+    world.announce(new_credentials())
+    assert refusal(world.cluster.controller.ControllerGetVolume, by_id(f"{OURS}.pvc-1")).code is Code.UNAVAILABLE
+
+
+def stub_with(world: World, ours: Credentials | None) -> tuple[grpc.Channel, csi_pb2_grpc.ControllerStub]:
+    """Dial the honest node; its certificate and address are no secret."""
+    node = world.cluster.controlling.directory.node("a")
+    assert node is not None
+    pair = (ours.private_key, ours.certificate) if ours else (None, None)
+    credentials = grpc.ssl_channel_credentials(node.certificate.encode(), *pair)
+    options = (("grpc.ssl_target_name_override", node.server_name), ("grpc.use_local_subchannel_pool", 1))
+    channel = grpc.secure_channel(node.address, credentials, options)
+    return channel, csi_pb2_grpc.ControllerStub(channel)
+
+
+@pytest.mark.parametrize("who", ["nobody", "somebody", "another node", "a node's own", "plain"])
+def test_a_node_lets_in_no_one_but_controllers(world: World, who: str) -> None:
+    if who == "plain":
+        channel = grpc.insecure_channel(f"127.0.0.1:{world.cluster.nodes['a'].agent.port}")
+        stub = csi_pb2_grpc.ControllerStub(channel)
+    else:
+        own = world.cluster.nodes["a"].agent
+        mixed = Credentials(new_credentials().private_key, own._credentials.certificate, "")
+        keys = {"nobody": None, "somebody": new_credentials(), "another node": world.credentials, "a node's own": mixed}
+        try:
+            channel, stub = stub_with(world, keys[who])
+        except RuntimeError:
+            return  # a certificate of another key is refused by gRPC itself
+    with channel:
+        request = csi_pb2.DeleteVolumeRequest(volume_id=world.victim.volume_id)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.DeleteVolume(request, timeout=5)
+    assert caught.value.code() in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+    found = world.cluster.nodes["a"].provisioner.volumes.get(world.victim.volume_id)
+    assert found.volume_id == world.victim.volume_id
+
+
+def test_a_lease_that_calls_itself_a_controller_s_opens_nothing(world: World) -> None:
+    said = announcement.encode(Announcement(SCHEMA, world.credentials.certificate.decode()))
+    for name in ("controller-2", "node-controller-0", "controller-00", "Controller-0"):
+        body = leases.body(NAMESPACE, name, {announcement.ANNOTATION: said}, leases.spec_of("evil", 60))
+        body["metadata"]["labels"] = {"role": "controller", "metadata.name": "controller-0"}
+        world.cluster.api.put(leases.path_of(NAMESPACE, name), body)
+    world.cluster.api.put(leases.path_of(NAMESPACE, "controller-1"), leases.body(NAMESPACE, "controller-1", {}, {}))
+    assert world.credentials.certificate.decode() not in world.cluster.nodes["a"].agent.trusted()
+
+
+def test_a_controller_that_gave_its_slot_back_is_let_in_no_more(world: World) -> None:
+    ours = new_credentials()
+    said = announcement.encode(Announcement(SCHEMA, ours.certificate.decode()))
+    path = leases.path_of(NAMESPACE, "controller-1")
+    agent = world.cluster.nodes["a"].agent
+    held = leases.body(NAMESPACE, "controller-1", {announcement.ANNOTATION: said}, leases.spec_of("second", 60))
+    world.cluster.api.put(path, held)
+    eventually(lambda: len(agent.trusted()) == 2)
+    channel, stub = stub_with(world, ours)
+    with channel:
+        assert stub.ControllerGetVolume(by_id(world.victim.volume_id), timeout=5).volume.volume_id
+    world.cluster.api.put(path, leases.body(NAMESPACE, "controller-1", {}, leases.spec_of("", 1)))
+    eventually(lambda: len(agent.trusted()) == 1)
+    channel, stub = stub_with(world, ours)
+    with channel, pytest.raises(grpc.RpcError) as caught:
+        stub.ControllerGetVolume(by_id(world.victim.volume_id), timeout=5)
+    assert caught.value.code() is Code.UNAVAILABLE

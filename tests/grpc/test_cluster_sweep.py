@@ -1,0 +1,130 @@
+"""Volumes that nobody wants, in a cluster with real pools: only what nobody ever used goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from csi.cluster.api import ApiError
+from csi.cluster.gone import ON_GONE_KEY
+from csi.pb import csi_pb2
+from tests.grpc.test_cluster_routing import creation
+from tests.support.clustered import Cluster, clustered, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENTS = "/api/v1/namespaces/default/events"
+
+
+def name(number: int) -> str:
+    return f"pvc-{uid(number)}"
+
+
+def uid(number: int) -> str:
+    return f"5d0cbb1c-3bd6-4b3e-9bb0-{number:012x}"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with clustered() as cluster:
+        cluster.add("a", "default")
+        cluster.add("b", "default")
+        cluster.control(orphan_age_seconds=0.001, node_gone_grace_seconds=0.001)
+        yield cluster
+
+
+def made(cluster: Cluster, number: int, node: str = "a") -> str:
+    return cluster.controller.CreateVolume(creation(name(number), node)).volume.volume_id
+
+
+def put_volume(cluster: Cluster, number: int, handle: str, attributes: dict[str, str] | None = None) -> None:
+    csi = {"driver": "local-path.csi.dev", "volumeHandle": handle, "volumeAttributes": attributes or {}}
+    body = {"metadata": {"name": name(number)}, "spec": {"csi": csi, "claimRef": {"uid": uid(number)}}}
+    cluster.api.put(f"/api/v1/persistentvolumes/{name(number)}", body)
+
+
+def put_claim(cluster: Cluster, number: int, volume: str = "") -> None:
+    body = {"metadata": {"name": f"c{number}", "uid": uid(number)}, "spec": {"volumeName": volume}}
+    cluster.api.put(f"/api/v1/namespaces/ns/persistentvolumeclaims/c{number}", body)
+
+
+def left(cluster: Cluster) -> set[str]:
+    reply = cluster.controller.ListVolumes(csi_pb2.ListVolumesRequest())
+    return {entry.volume.volume_id for entry in reply.entries}
+
+
+def events(cluster: Cluster) -> dict[str, str]:
+    return {event["reason"]: event["message"] for event in cluster.api.objects(EVENTS)}
+
+
+def test_only_what_nobody_wants_and_nobody_used_goes(cluster: Cluster) -> None:
+    orphan, elsewhere = made(cluster, 1), made(cluster, 2, "b")
+    with_volume, with_claim, used, six = (made(cluster, number) for number in (3, 4, 5, 6))
+    named = cluster.controller.CreateVolume(creation("by-hand", "a")).volume.volume_id
+    put_volume(cluster, 3, with_volume)
+    put_claim(cluster, 4)
+    put_claim(cluster, 6, "a-volume-of-another-driver")
+    pool = Path(cluster.nodes["a"].folder) / "default/.csi-local-path/volumes"
+    (pool / name(5) / "data/file").touch()
+    cluster.controlling.sweep.sweep()
+    assert left(cluster) == {with_volume, with_claim, used, named, six}
+    assert not {orphan, elsewhere} & left(cluster)
+    eventually(lambda: {"OrphansDiscarded", "OrphansFound"} <= set(events(cluster)))
+    assert used in events(cluster)["OrphansFound"]
+    assert (cluster.controlling.sweep.discarded, cluster.controlling.sweep.found) == (2, 3)
+
+
+def test_a_claim_that_has_another_volume_does_not_want_this_one(cluster: Cluster) -> None:
+    first, second = made(cluster, 1, "a"), f"{cluster.nodes['b'].pool_id()}.{name(1)}"
+    put_volume(cluster, 1, second)
+    put_claim(cluster, 1, name(1))
+    cluster.controlling.sweep.sweep()
+    assert first not in left(cluster)
+
+
+def test_what_is_young_is_let_be_without_a_word(cluster: Cluster) -> None:
+    cluster.controlling.sweep._age_s = 3600
+    orphan = made(cluster, 1)
+    cluster.controlling.sweep.sweep()
+    assert left(cluster) == {orphan}
+    assert not events(cluster)
+
+
+def test_while_the_api_cannot_tell_everything_nothing_goes(cluster: Cluster) -> None:
+    orphan = made(cluster, 1)
+    cluster.api.failure = ApiError(503, "busy")
+    with pytest.raises(ApiError):
+        cluster.controlling.sweep.sweep()
+    cluster.api.failure = None
+    assert left(cluster) == {orphan}
+
+
+def test_a_node_that_does_not_answer_is_left_out(cluster: Cluster) -> None:
+    made(cluster, 1, "a")
+    orphan = made(cluster, 2, "b")
+    cluster.nodes["a"].agent.server.stop(None).wait()
+    cluster.controlling.sweep.sweep()
+    volumes = cluster.nodes["b"].provisioner.volumes.list(0, "").volumes
+    assert orphan not in [volume.volume_id for volume in volumes]
+
+
+def test_a_volume_of_a_node_that_is_gone_is_deleted_without_it(cluster: Cluster) -> None:
+    volume = cluster.controller.CreateVolume(creation(name(1), "a", onNodeGone="delete")).volume
+    assert volume.volume_context[ON_GONE_KEY] == "delete"
+    put_volume(cluster, 1, volume.volume_id, dict(volume.volume_context))
+    cluster.nodes["a"].agent.stop()
+    cluster.nodes["a"].agent.server.stop(None).wait()
+    cluster.api.delete(cluster.nodes["a"].lease_path)
+    cluster.api.delete("/api/v1/nodes/a")
+    eventually(lambda: cluster.controlling.directory.node("a") is None)
+    request = csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id)
+
+    def deleted() -> bool:
+        return not isinstance(cluster.controller.DeleteVolume.future(request).exception(), Exception)
+
+    eventually(deleted)
+    eventually(lambda: "NodeGone" in events(cluster))
+    assert left(cluster) == set()

@@ -1,0 +1,219 @@
+"""Nodes that are gone for good, and claims that no node can serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from csi.cluster.api import ApiError
+from csi.cluster.directory import Directory
+from csi.cluster.events import Events
+from csi.cluster.gone import NODE_KEY, ON_GONE_KEY, UID_KEY, Gone, NodeObjects
+from csi.cluster.objects import Claim, PersistentVolume
+from csi.cluster.unseen import Unseen
+from csi.cluster.waiting import WaitingClaims
+from provisioner.errors import NodeUnavailable
+from tests.support.announced import Clock, facts, node_lease
+from tests.support.kubeapi import MemoryApi
+
+POOL = "00000000000000aa"
+NAME = "pvc-5d0cbb1c-3bd6-4b3e-9bb0-0a3b2c2f9d11"
+ID = f"{POOL}.{NAME}"
+
+
+class Told(Events):
+    """Events that are only remembered."""
+
+    def __init__(self) -> None:
+        self.volumes: list[tuple[str, str]] = []
+        self.claims: list[tuple[str, str]] = []
+
+    def warn_volume(self, volume: PersistentVolume, reason: str, message: str) -> None:
+        self.volumes.append((volume.metadata.name, f"{reason}: {message}"))
+
+    def warn_claim(self, claim: Claim, reason: str, message: str) -> None:
+        self.claims.append((claim.metadata.name, f"{reason}: {message}"))
+
+
+class World:
+    """An API with one volume of node a, which is gone."""
+
+    def __init__(self, on_gone: str = "delete", name: str = NAME) -> None:
+        self.api, self.clock, self.told = MemoryApi(), Clock(), Told()
+        self.gone = Gone(lambda: self.api, NodeObjects(lambda: self.api, self.clock), self.told, 3600, self.clock)
+        self.put_volume(name, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: on_gone})
+
+    def put_volume(self, name: str, attributes: dict[str, str], **metadata: Any) -> None:
+        csi = {"driver": "local-path.csi.dev", "volumeHandle": ID, "volumeAttributes": attributes}
+        body = {"metadata": {"name": name, **metadata}, "spec": {"csi": csi}}
+        self.api.put(f"/api/v1/persistentvolumes/{name}", body)
+
+    def put_node(self, uid: str) -> None:
+        self.api.put("/api/v1/nodes/a", {"metadata": {"name": "a", "uid": uid}})
+
+    def refusal(self) -> str:
+        with pytest.raises(NodeUnavailable) as caught:
+            self.gone.node_to_ask(ID)
+        return str(caught.value)
+
+
+@pytest.mark.parametrize("uid", ["", "another"])
+@pytest.mark.parametrize("name", [NAME, "called-otherwise"])
+def test_after_the_grace_a_volume_goes_with_its_node(uid: str, name: str) -> None:
+    world = World(name=name)
+    if uid:
+        world.put_node(uid)
+    assert "counts as deleted in 3600 s" in world.refusal()
+    world.clock.now += 3599
+    assert "counts as deleted in 1 s" in world.refusal()
+    world.clock.now += 2
+    assert world.gone.node_to_ask(ID) == ""
+    ((told, message),) = world.told.volumes
+    assert told == name
+    assert message.startswith("NodeGone: deleted without its node: a (uid uid-of-a)")
+
+
+def test_without_the_class_s_wish_it_never_does() -> None:
+    world = World("keep")
+    for _ in range(3):
+        assert f"kubectl annotate pv {NAME} {ON_GONE_KEY}=delete" in world.refusal()
+        world.clock.now += 10_000
+    world.put_volume(
+        NAME, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: "keep"}, annotations={ON_GONE_KEY: "delete"}
+    )
+    assert "counts as deleted in" in world.refusal()
+    world.clock.now += 3601
+    assert world.gone.node_to_ask(ID) == ""
+
+
+def test_an_administrator_may_take_the_wish_back() -> None:
+    world = World("delete")
+    world.put_volume(
+        NAME, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: "delete"}, annotations={ON_GONE_KEY: "keep"}
+    )
+    assert "kubectl annotate" in world.refusal()
+
+
+def test_a_node_that_is_there_is_asked() -> None:
+    world = World()
+    world.put_node("uid-of-a")
+    assert world.gone.node_to_ask(ID) == "a"
+
+
+def test_a_node_that_comes_back_begins_the_grace_anew() -> None:
+    world = World()
+    world.refusal()
+    world.clock.now += 3000
+    world.put_node("uid-of-a")
+    assert world.gone.node_to_ask(ID) == "a"
+    world.api.delete("/api/v1/nodes/a")
+    world.clock.now += 1000
+    assert "counts as deleted in 3600 s" in world.refusal()
+
+
+@pytest.mark.parametrize("attributes", [{}, {NODE_KEY: "a"}, {UID_KEY: "u"}, {NODE_KEY: "a", UID_KEY: ""}])
+def test_a_volume_that_does_not_say_where_it_was_is_kept(attributes: dict[str, str]) -> None:
+    world = World()
+    world.put_volume(NAME, {**attributes, ON_GONE_KEY: "delete"})
+    assert "does not say which Node had it" in world.refusal()
+
+
+def test_without_persistent_volume_nothing_is_known() -> None:
+    world = World()
+    world.api.delete(f"/api/v1/persistentvolumes/{NAME}")
+    assert "no PersistentVolume tells where it was" in world.refusal()
+
+
+def test_another_driver_s_volume_of_the_name_tells_nothing() -> None:
+    world = World()
+    csi = {"driver": "other", "volumeHandle": ID, "volumeAttributes": {NODE_KEY: "a", UID_KEY: "u"}}
+    world.api.put(f"/api/v1/persistentvolumes/{NAME}", {"metadata": {"name": NAME}, "spec": {"csi": csi}})
+    assert "no PersistentVolume tells where it was" in world.refusal()
+
+
+def test_while_the_api_is_away_nothing_is_decided() -> None:
+    world = World()
+    world.refusal()
+    world.clock.now += 4000
+    world.api.fail(ApiError(0, "away"))
+    assert "away; retry" in world.refusal()
+
+
+def test_a_node_object_is_not_asked_for_at_each_call() -> None:
+    world = World()
+    objects = NodeObjects(lambda: world.api, world.clock)
+    assert [objects.is_deleted("a") for _ in range(100)] == [True] * 100
+    assert [path for _, path in world.api.calls] == ["/api/v1/nodes/a"]
+    world.put_node("u")
+    world.clock.now += 11
+    assert not objects.is_deleted("a")
+    world.api.fail(ApiError(503, "busy"))
+    world.clock.now += 11
+    assert not objects.is_deleted("a"), "not knowing is not gone"
+    assert not objects.is_deleted("node__" + "0" * 32), "a digest tells no name"
+
+
+def test_a_node_never_seen_is_given_up_in_the_end() -> None:
+    clock = Clock()
+    unseen = Unseen(300, clock)
+    assert not unseen.is_given_up("a")
+    for _ in range(6):
+        clock.now += 60
+        given_up = unseen.is_given_up("a")
+    assert given_up
+    clock.now += 700
+    assert not unseen.is_given_up("a"), "that was another wish"
+
+
+class Waiting:
+    """A cluster whose node a has the pool 'fast', classes, and a claim of each."""
+
+    def __init__(self, **parameters: str) -> None:
+        self.api, self.told, self.directory = MemoryApi(), Told(), Directory()
+        self.directory.replaced([node_lease("a", facts(POOL, "fast"))])
+        self.put_class("c", "local-path.csi.dev", parameters)
+        self.put_claim("waits", "c")
+        self.waiting = WaitingClaims(lambda: self.api, self.directory, self.told, lambda: True)
+
+    def put_class(self, name: str, provisioner: str, parameters: dict[str, str]) -> None:
+        body = {"metadata": {"name": name}, "provisioner": provisioner, "parameters": parameters}
+        self.api.put(f"/apis/storage.k8s.io/v1/storageclasses/{name}", body)
+
+    def put_claim(self, name: str, of: str, volume: str = "") -> None:
+        body = {"metadata": {"name": name, "namespace": "ns"}, "spec": {"storageClassName": of, "volumeName": volume}}
+        self.api.put(f"/api/v1/namespaces/ns/persistentvolumeclaims/{name}", body)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({"pool": "slow"}, "class 'c': no node has a pool 'slow'"),
+        ({"pool": "fast", "enforce": "required"}, "class 'c': pool 'fast' has no means for enforce: required"),
+        ({"poool": "fast"}, "class 'c': parameter 'poool' is unknown; did you mean 'pool'"),
+    ],
+)
+def test_a_claim_that_nobody_can_serve_is_told_why(parameters: dict[str, str], why: str) -> None:
+    world = Waiting(**parameters)
+    world.put_claim("bound", "c", "pv-1")
+    world.put_claim("other", "unknown")
+    world.put_class("foreign", "other.csi.dev", {"poool": "x"})
+    world.put_claim("foreign", "foreign")
+    world.waiting.look()
+    ((name, message),) = world.told.claims
+    assert name == "waits"
+    assert message.startswith(f"ClassCannotBeServed: {why}")
+
+
+def test_where_all_is_well_no_claim_is_read() -> None:
+    world = Waiting(pool="fast")
+    world.waiting.look()
+    assert not world.told.claims
+    assert [path for _, path in world.api.calls] == ["/apis/storage.k8s.io/v1/storageclasses"]
+
+
+def test_without_any_node_that_is_the_reason() -> None:
+    world = Waiting(pool="fast")
+    world.directory.replaced([])
+    world.waiting.look()
+    assert "no node of the cluster runs this driver's agent" in world.told.claims[0][1]
