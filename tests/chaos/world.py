@@ -92,7 +92,8 @@ class World:
 
     def hinted(self) -> list[str]:
         """List the targets that hints tell of, sorted; of one that is not there, the hint itself."""
-        known = {hashlib.sha256(os.fsencode(path)).hexdigest()[:32]: str(path) for path in self.targets.iterdir()}
+        paths = [*map(str, self.targets.iterdir()), *(mount.mount_point for mount in self.mounts())]
+        known = {hashlib.sha256(os.fsencode(path)).hexdigest()[:32]: path for path in paths}
         hints = os.listdir(self.control / "published")
         return sorted(known.get(hint.rpartition("@")[2].partition(".")[0], hint) for hint in hints)
 
