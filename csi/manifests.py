@@ -73,7 +73,10 @@ def claim_of(volume: VolumeReport, storage_class: str) -> Manifest | None:
 def _usable_as(volume: VolumeReport) -> Manifest:
     """Translate the access mode back as external-provisioner translated it; older records have none."""
     exclusive = volume.access_mode == AccessMode.SINGLE_NODE_SINGLE_WRITER.value
-    return {"volumeMode": "Filesystem", "accessModes": ["ReadWriteOncePod" if exclusive else "ReadWriteOnce"]}
+    return {
+        "volumeMode": "Block" if volume.block else "Filesystem",
+        "accessModes": ["ReadWriteOncePod" if exclusive else "ReadWriteOnce"],
+    }
 
 
 def _claim(volume: VolumeReport) -> dict[str, str]:

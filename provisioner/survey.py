@@ -33,6 +33,7 @@ class VolumeReport:
     reason: str = ""
     pod: str = ""
     access_mode: int = 0
+    block: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def _report(record: Record, state: str, measured: Measurement | None) -> VolumeR
         created_at=record.created_at,
         state=state,
         access_mode=record.access_mode,
+        block=record.block,
         pod=record.ephemeral.pod if record.ephemeral else "",
     )
 

@@ -78,6 +78,13 @@ def test_the_access_mode_is_what_the_claim_asked_for(mode: int, said: str) -> No
     assert persistent_volume(volume, "n", "")["spec"]["accessModes"] == claim["spec"]["accessModes"] == [said]
 
 
+def test_a_raw_block_volume_stays_one() -> None:
+    volume = replace(VOLUME, block=True)
+    claim = claim_of(volume, "")
+    assert claim is not None
+    assert persistent_volume(volume, "n", "")["spec"]["volumeMode"] == claim["spec"]["volumeMode"] == "Block"
+
+
 @pytest.mark.parametrize("claim", ["", "shop", "shop/", "/data", "Shop/data", "shop/a_b", "a.b/data", f"{'n' * 64}/d"])
 def test_what_can_be_no_claim_binds_to_none(claim: str) -> None:
     volume = replace(VOLUME, claim=claim)
