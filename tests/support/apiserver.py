@@ -78,6 +78,7 @@ def _apiserver(folder: Path, clients: int, port: int) -> list[str]:
         f"--service-account-signing-key-file={folder}/sa.key",
         f"--service-account-key-file={folder}/sa.pub",
         "--authorization-mode=RBAC",
+        "--allow-privileged=true",
         "--disable-admission-plugins=ServiceAccount",
         "--watch-cache-sizes=leases.coordination.k8s.io#100",
     ]

@@ -153,6 +153,8 @@ spec:
           resources:
             {{- toYaml . | nindent 12 }}
           {{- end }}
+          # Elsewhere than in /dev, which is the host's.
+          terminationMessagePath: /run/termination-log
           securityContext:
             # Mounts that shall be seen by the host and by pods (Bidirectional) are for privileged containers alone.
             privileged: true
@@ -162,6 +164,8 @@ spec:
           volumeMounts:
             - {name: plugin, mountPath: /csi}
             - {name: kubelet, mountPath: {{ $values.kubeletDir }}, mountPropagation: Bidirectional}
+            # A loop device that is made later appears on the host alone; a container's own /dev is a copy.
+            - {name: dev, mountPath: /dev}
             - {name: config, mountPath: /etc/csi-local-path, readOnly: true}
             - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
             {{- range $i, $path := $hostPaths }}
@@ -205,6 +209,8 @@ spec:
           hostPath: {path: {{ $values.kubeletDir }}/plugins_registry, type: Directory}
         - name: kubelet
           hostPath: {path: {{ $values.kubeletDir }}, type: Directory}
+        - name: dev
+          hostPath: {path: /dev, type: Directory}
         - name: config
           configMap: {name: csi-local-path-node{{ .suffix }}}
         - name: token

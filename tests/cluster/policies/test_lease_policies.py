@@ -7,17 +7,27 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.apiserver import APPLY, JSON_PATCH, MERGE, STRATEGIC, Answer, ApiServer, Object
-from tests.cluster.policy_world import AGENT, CONTROLLER, LEASES, NAMESPACE, Agent, agent_on, lease, pod, with_policies
+from tests.cluster.policies.apiserver import APPLY, JSON_PATCH, MERGE, STRATEGIC, Answer, ApiServer, Object
+from tests.cluster.policies.world import (
+    AGENT,
+    CONTROLLER,
+    LEASES,
+    NAMESPACE,
+    Agent,
+    agent_on,
+    lease,
+    pod,
+    with_policies,
+)
 
 AGENT_ALONE = "the agent of node n1 writes Lease csi-local-path/node-n1 alone"
 OWNED = "owned by its Node"
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def api() -> Iterator[ApiServer]:
     """An API server with the chart's manifests."""
-    with with_policies(tmp_path_factory.mktemp("apiserver")) as server:
+    with with_policies() as server:
         yield server
 
 

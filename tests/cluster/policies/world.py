@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
-from tests.cluster.apiserver import ROOT, ApiServer, Object, running
+from tests.cluster.policies.apiserver import ApiServer, Object, running
+from tests.support.apiserver import ROOT
 
 NAMESPACE = "csi-local-path"
 AGENT = "csi-local-path-node"
@@ -30,9 +30,9 @@ def manifests() -> list[Object]:
 
 
 @contextmanager
-def with_policies(folder: Path) -> Iterator[ApiServer]:
+def with_policies() -> Iterator[ApiServer]:
     """Run an API server with the chart's manifests, two nodes, and accounts that RBAC lets do anything."""
-    with running(folder) as server:
+    with running() as server:
         for document in manifests():
             server.apply(document)
         for name in ("n1", "n2"):

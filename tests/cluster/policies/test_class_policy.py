@@ -8,14 +8,14 @@ import pytest
 
 from provisioner import parameters
 from provisioner.errors import InvalidRequest
-from tests.cluster.apiserver import MERGE, ApiServer
-from tests.cluster.policy_world import CLASSES, manifests, storage_class, with_policies
+from tests.cluster.policies.apiserver import MERGE, ApiServer
+from tests.cluster.policies.world import CLASSES, manifests, storage_class, with_policies
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def api() -> Iterator[ApiServer]:
     """An API server with the chart's manifests."""
-    with with_policies(tmp_path_factory.mktemp("apiserver")) as server:
+    with with_policies() as server:
         yield server
 
 
