@@ -140,8 +140,6 @@ class Node(Standalone):
 class Controller:
     """A controller replica of a cluster, for csi-provisioner and csi-resizer beside it."""
 
-    sources: Sequence[Source] = ()
-
     def __init__(self, options: Options) -> None:
         from csi.cluster.connecting import Connecting  # noqa: PLC0415 - memory
         from csi.cluster.controlling import Controlling  # noqa: PLC0415 - likewise
@@ -157,6 +155,11 @@ class Controller:
     def ready(self) -> bool:
         """True once the nodes are known and let us in."""
         return self._controlling is not None and self._controlling.ready
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Tell of nodes and of sweeps."""
+        return [lambda: self._controlling.figures() if self._controlling else ()]
 
     def prepare(self, observe: Observe | None, /) -> Sequence[grpc.Server]:
         """Make everything; nothing is asked yet."""

@@ -21,11 +21,12 @@ from csi.cluster.unseen import Unseen
 from csi.cluster.waiting import WaitingClaims
 from csi.cluster.watching import Watching
 from csi.pb import csi_pb2_grpc
+from csi.server.figures import PREFIX, Family, Sample
 from csi.server.server import new_server
 from csi.services.identity import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from csi.cluster.api import Api
     from csi.cluster.pod import Pod
@@ -62,8 +63,20 @@ class Controlling:
 
     @property
     def ready(self) -> bool:
-        """True once the nodes are known and let us in."""
-        return self.directory.is_complete and bool(self.slots.held)
+        """True once the nodes are known and let us in; an API server that is away later changes nothing."""
+        return self.directory.is_complete and self.slots.was_claimed
+
+    def figures(self) -> Iterator[Family]:
+        """Tell figures for /metrics."""
+        nodes = self.directory.nodes()
+        alive = sum(self.directory.is_alive(node.name) for node in nodes)
+        yield _figure("nodes", "Nodes that have a Lease.", len(nodes))
+        yield _figure("nodes_alive", "Nodes that renewed their Lease of late.", alive)
+        yield _figure("nodes_silent", "Nodes that did not answer the last call to them.", self.peers.silent())
+        yield _figure("leading", "1 where this controller sweeps and writes events.", self.is_leading())
+        yield _figure("orphans", "Volumes that the last sweep found nobody to want.", self.sweep.found)
+        yield _figure("sweeps_total", "Sweeps for such volumes.", self.sweep.sweeps, counter=True)
+        yield _figure("orphans_discarded_total", "Such volumes sent to the trash.", self.sweep.discarded, counter=True)
 
     def is_leading(self) -> bool:
         """Tell whether we hold a slot and nobody that is alive holds one before it."""
@@ -84,3 +97,7 @@ class Controlling:
         for part in (self.waiting, self.sweep, self.events, self._watch, self.slots, self._creating):
             part.stop()
         self.peers.close()
+
+
+def _figure(name: str, text: str, value: float, *, counter: bool = False) -> Family:
+    return Family(f"{PREFIX}{name}", text, (Sample(value),), counter)

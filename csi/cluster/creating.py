@@ -18,6 +18,7 @@ from csi.cluster.nodes import patience_of
 from csi.pb import csi_pb2
 from csi.wire import requests, topology
 from csi.wire.statuses import ForwardedStatus
+from provisioner.backends.choosing import content_of
 from provisioner.errors import DeadlineExceeded, NodeUnavailable, NodeUnsuited, OutOfCapacity
 from provisioner.names import folder_for
 from provisioner.parameters import parse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from csi.cluster.gone import NodeObjects
     from csi.cluster.nodes import Nodes
     from csi.cluster.unseen import Unseen
+    from provisioner.backends import Content
     from provisioner.facts import PoolFacts
     from provisioner.model import NewVolume
     from provisioner.parameters import ClassParameters
@@ -58,6 +60,7 @@ class Wish:
     request: csi_pb2.CreateVolumeRequest
     wanted: NewVolume
     asked: ClassParameters
+    content: Content
     context: grpc.ServicerContext
 
     def volume_id(self, pool_id: str) -> str:
@@ -82,7 +85,8 @@ class Creating:
     ) -> csi_pb2.CreateVolumeResponse:
         """Give the volume of that name, new or as an earlier try made it."""
         wanted = requests.new_volume(request)
-        wish = Wish(request, wanted, parse(wanted.parameters), context)
+        asked = parse(wanted.parameters)
+        wish = Wish(request, wanted, asked, content_of(asked, wanted.capabilities), context)
         self._nodes.check_complete()
         node_ids = wanted_ids(request.accessibility_requirements)
         if node_ids is None:
@@ -116,7 +120,10 @@ class Creating:
             raise NodeUnsuited(f"node {node.name} has {what}; another node may")
         if not pool.id:
             raise NodeUnsuited(f"node {node.name}: the disk of pool {pool.name!r} was never there; another node may do")
-        if refusal := pool.refusal(wish.asked):
+        if not pool.backend_for(wish.asked, wish.content):
+            refusal = (
+                pool.refusal(wish.asked) or f"pool {pool.name!r} has no means for raw block, or the filesystem asked"
+            )
             raise NodeUnsuited(f"node {node.name}: {refusal}; another node may")
         if not self._nodes.directory.owns(node, pool.id):
             raise NodeUnsuited(f"node {node.name}: pool {pool.id} is claimed by another node too; another node may do")

@@ -34,12 +34,12 @@ _CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_timeout_ms", 3000),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
 SERVER_OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 4000),
     ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 5000),  # two minutes, else, for whoever connects and says nothing
     # A controller whose certificate is no longer trusted is asked for it again within this time.
     ("grpc.max_connection_age_ms", 600_000),
     ("grpc.max_connection_age_grace_ms", 120_000),

@@ -60,6 +60,11 @@ class Slots:
         held = self._held
         return held.metadata.name if held and monotonic() - self._renewed_at < self._take_s else ""
 
+    @property
+    def was_claimed(self) -> bool:
+        """True once a slot was ours, until somebody else is seen to have it; the API server may be away since."""
+        return self._held is not None
+
     def start(self) -> None:
         """Begin to claim."""
         self._thread.start()

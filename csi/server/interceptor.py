@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     Observe = Callable[[str, str, float], None]
 
 _IDENTITY = "/csi.v1.Identity/"
-# Asked for every few seconds by probes, and before most operations by the kubelet.
-_QUIET_ENDINGS = ("Probe", "GetPluginInfo", "Capabilities")
+# Asked for every few seconds by probes, before most operations by the kubelet, and for each node and class by
+# csi-provisioner.
+_QUIET_ENDINGS = ("Probe", "GetPluginInfo", "Capabilities", "GetCapacity")
 # What a line in the log is about: the first of these that a request has.
 _SUBJECTS = ("volume_id", "name")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from csi.cluster.api import ApiError
 from csi.cluster.gone import NODE_KEY, ON_GONE_KEY, UID_KEY
 from csi.pb import csi_pb2
 from csi.wire.topology import KEY
@@ -288,3 +289,15 @@ def test_a_controller_is_not_ready_before_it_knows_the_cluster(own: Cluster) -> 
     own.control()
     assert own.identity.Probe(csi_pb2.ProbeRequest()).ready.value
     assert own.controlling.is_leading()
+    own.api.fail(ApiError(0, "away"))
+    assert own.identity.Probe(csi_pb2.ProbeRequest()).ready.value
+    figures = {family.name: family.samples[0].value for family in own.controlling.figures()}
+    assert (figures["csi_local_path_nodes"], figures["csi_local_path_nodes_alive"]) == (1, 1)
+    assert (figures["csi_local_path_leading"], figures["csi_local_path_nodes_silent"]) == (1, 0)
+
+
+def test_what_a_pool_cannot_hold_may_be_held_elsewhere(shared: Cluster) -> None:
+    request = creation("pvc-xfs", "a", fsType="xfs", backend="directory")
+    caught = refusal(shared.controller.CreateVolume, request)
+    assert caught.code is Code.RESOURCE_EXHAUSTED
+    assert "node a: pool 'default' has no means" in caught.message

@@ -12,10 +12,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from csi.cluster.controlling import Controlling
+from csi.cluster.pod import Pod
+from csi.configuration import ControllerSettings
 from csi.server.figures import Family, Sample, of_pools
 from csi.server.metrics import Metrics
 from provisioner.disk import Space
 from provisioner.figures import ContentFigures, PoolFigures
+from tests.support.kubeapi import MemoryApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,8 +111,9 @@ def test_openmetrics_is_served_to_those_who_ask_for_it() -> None:
 
 
 def exposed_names() -> set[str]:
-    """Name every metric of ours."""
-    metrics = Metrics("node", [of_pools(lambda: [WELL])])
+    """Name every metric of ours, of nodes and of controllers."""
+    controller = Controlling(MemoryApi, Pod("controller", "ns"), ControllerSettings())
+    metrics = Metrics("node", [of_pools(lambda: [WELL]), controller.figures])
     metrics.observe("Probe", "OK", 0.001)
     _, body = metrics.page("")
     return {name for name in re.findall(r"^# TYPE (\S+)", body.decode(), re.MULTILINE) if name.startswith("csi_")}
