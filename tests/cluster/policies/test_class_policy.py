@@ -9,7 +9,7 @@ import pytest
 from provisioner import parameters
 from provisioner.errors import InvalidRequest
 from tests.cluster.policies.apiserver import MERGE, ApiServer
-from tests.cluster.policies.world import CLASSES, manifests, storage_class, with_policies
+from tests.cluster.policies.world import CLASSES, storage_class, with_policies
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,3 @@ def test_a_class_without_parameters_and_a_label_on_one_that_exists_pass(api: Api
     assert api.ask("POST", f"{CLASSES}?dryRun=All", thing).code == 201
     body = {"metadata": {"labels": {"a.test": "label"}}}
     assert api.ask("PATCH", f"{CLASSES}/csi-local-path", body, kind=MERGE).code == 200
-
-
-def test_the_manifests_can_be_applied_again(api: ApiServer) -> None:
-    for document in manifests():
-        api.apply(document)
