@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from csi.config import parse, to_settings
+from csi.config import parse, to_configuration, to_settings
 from tests.support.chart import CHART, EVERYTHING, POOL, ROOT, Object, helm, rendered
 
 ROLLING = {"maxSurge": 0}
@@ -76,6 +76,14 @@ def test_groups_share_no_node() -> None:
     }
     selectors = [json.dumps(found["spec"]["selector"]) for found in agents.values()]
     assert len(set(selectors)) == len(selectors)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_driver_accepts_every_configuration(variant: str) -> None:
+    found = of_kind(rendered(**VARIANTS[variant]), "ConfigMap")
+    assert {"csi-local-path-node", "csi-local-path-controller"} <= set(found)
+    for config in found.values():
+        to_configuration(parse(config["data"]["config.yaml"]))
 
 
 def test_the_driver_accepts_the_configuration_of_a_node() -> None:

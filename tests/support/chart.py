@@ -19,6 +19,8 @@ EVERYTHING: dict[str, Any] = {
     "nodeGroups": {"nvme": {"pools": [{"name": "fast", "path": "/nvme"}]}},
     "nodes": [{"match": "big-*", "pools": [POOL]}, {"match": "small", "pools": []}],
     "hostPaths": ["/mnt"],
+    "settings": {"ephemeral": {"allow": True, "maxSizePerVolume": "5Gi"}},
+    "controller": {"settings": {"nodeDownRescheduleSeconds": 90}},
     "snapshotter": {"enabled": True},
     "networkPolicy": {"metricsFrom": [{"podSelector": {}}]},
     "imagePullSecrets": [{"name": "secret"}],
