@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian sanity helm cluster \
+.PHONY: help demo test test-vm test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian vm sanity helm cluster \
 	generate
 
 PYTHON := .venv/bin/python
@@ -35,6 +35,9 @@ demo: .venv/.synced  ## the whole life of volumes through the real socket, step 
 
 test: debian .venv/.synced sanity helm  ## linters, unit, contract, linux, grpc and csi-sanity
 	@$(PYTEST) $(COV) $(TWO_WIDE) $(call kinds,$(QUICK))
+
+test-vm: debian vm .venv/.synced  ## limits by project quotas, in an emulated machine (about five minutes)
+	@COUNTS='$(COUNTS)' tests/vm/limits $(ARGS)
 
 test-cluster: debian .venv/.synced helm cluster  ## tests in a real Kubernetes of three nodes
 	@$(PYTHON) -m tests.cluster run $(PYTEST) $(call kinds,cluster)
@@ -78,6 +81,9 @@ clean: cluster-down  ## remove what can be made anew: environment, caches, build
 
 debian:
 	@.ci/setup debian
+
+vm:
+	@.ci/setup vm
 
 sanity:
 	@.ci/setup sanity

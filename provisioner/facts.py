@@ -74,7 +74,7 @@ def _of_pool(pool: Pool) -> PoolFacts:
         default_size_bytes=pool.settings.default_size_bytes,
         means=tuple(means.name for means in pool.seen_means),
         holding=tuple(means.name for means in pool.seen_means if means.holds),
-        enforce=pool.settings.enforce or "besteffort",
+        enforce=pool.settings.enforce or "required",
     )
 
 

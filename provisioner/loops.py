@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
@@ -15,6 +16,8 @@ from provisioner.linux.statx import Statx
 from provisioner.records import IMAGE
 
 BLOCK_BYTES = 4096  # no disk asks for more, and direct IO in units of less is refused by some
+
+Image: TypeAlias = tuple[int, int]  # device and inode of the file
 
 _CONTROL = "/dev/loop-control"
 _BACKING = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{re.escape(IMAGE)}(?: \(deleted\))?")
@@ -87,16 +90,16 @@ def folder_behind(number: int) -> str:
     return match[2] if match[1] == "volumes" else match[2].rpartition(".")[0]
 
 
-def shows(number: int, image: Statx) -> bool:
-    """Tell whether a device shows just this image."""
+def image_behind(number: int) -> Image | None:
+    """Give the file that a device shows, None where it shows none."""
     try:
         with opened(number, readonly=True) as fd:
             status = loop.get_status(fd)
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.ENOENT):
-            return False
+            return None
         raise
-    return (status.backing_dev, status.backing_ino) == (image.dev, image.ino)
+    return status.backing_dev, status.backing_ino
 
 
 def flags_of(number: int) -> int:
@@ -105,15 +108,13 @@ def flags_of(number: int) -> int:
         return loop.get_status(fd).flags
 
 
-def ours() -> dict[int, str]:
-    """Give the devices that show images of volumes, in whichever pool, and the volume's folder of each."""
-    numbers = (int(name[4:]) for name in os.listdir("/sys/block") if name.startswith("loop"))
-    return {number: folder for number in numbers if (folder := folder_behind(number))}
-
-
-def all_of(folder: str) -> list[int]:
-    """List the devices that show the image of a volume of this name, in whichever pool."""
-    return [number for number, found in ours().items() if found == folder]
+def ours() -> Iterator[tuple[int, Image]]:
+    """List the devices that show images of volumes, in whichever pool, with the image of each: one look at all."""
+    for name in os.listdir("/sys/block"):
+        if name.startswith("loop") and folder_behind(number := int(name[4:])):
+            image = image_behind(number)
+            if image:
+                yield number, image
 
 
 @contextmanager

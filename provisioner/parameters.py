@@ -66,7 +66,9 @@ _OWNER = Parameter(f"a number from 0 to {_HIGHEST_ID}", "[0-9]{1,10}", int, high
 SCHEMA: dict[str, Parameter] = {
     "pool": Parameter("the name of a pool", POOL_NAME),
     "enforce": Parameter("'required' or 'besteffort'", "required|besteffort"),
-    "backend": Parameter("'auto', 'subvolume', 'image' or 'directory'", "auto|subvolume|image|directory"),
+    "backend": Parameter(
+        "'auto', 'quota', 'subvolume', 'image' or 'directory'", "auto|quota|subvolume|image|directory"
+    ),
     "fsType": Parameter("a filesystem such as 'ext4'", "[a-z0-9]{1,16}"),
     "thin": Parameter("'true' or 'false'", "true|false", "true".__eq__),
     "inodes": Parameter(f"a number from 1 to {_HIGHEST_ID}", "[1-9][0-9]{0,9}", int, highest=_HIGHEST_ID),

@@ -27,7 +27,7 @@ MAX_BYTES = 65536
 _CHUNK = 256
 _READERS = 4
 
-BackendName = Literal["directory", "subvolume", "image"]
+BackendName = Literal["directory", "quota", "subvolume", "image"]
 Enforce = Literal["required", "besteffort"]
 
 WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
@@ -38,9 +38,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     access_mode: that of the first capability asked for, by its number in the CSI spec; 0 in older records.
     ephemeral: of a volume that stands in a pod's own manifest and ends with it.
-    subvolume_id is of the backend 'subvolume' alone; fs_type, thin, block and inodes are of 'image'. What a backend
-    adds has a default, and is left out where it has that: older records stay readable, and an older version refuses
-    only the backends that it does not know.
+    project_id is of the backend 'quota' alone, subvolume_id of 'subvolume'; fs_type, thin and block are of 'image'.
+    What a backend adds has a default, and is left out where it has that: older records stay readable, and an older
+    version refuses only the backends that it does not know.
     """
 
     schema: int
@@ -56,6 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     claim: str = ""
     access_mode: int = 0
     ephemeral: Ephemeral | None = None
+    project_id: int = 0
     subvolume_id: int = 0
     fs_type: str = ""
     thin: bool = False

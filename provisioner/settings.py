@@ -89,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """
 
     pools: Annotated[list[PoolSettings], msgspec.Meta(min_length=1)]
-    enforce: Enforce = "besteffort"
+    enforce: Enforce = "required"
     node_id: str = ""
     target_roots: list[str] = msgspec.field(default_factory=lambda: ["/var/lib/kubelet"])
     lock_wait_seconds: Annotated[float, msgspec.Meta(ge=0)] = 10.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from csi.cli.demo_limits import Limits
 from csi.cli.demo_steps import Steps, StoryError, code_of
 from csi.cli.sizes import human_size
 from csi.pb import csi_pb2
@@ -65,7 +66,7 @@ class Place:
 
     def config(self) -> dict[str, Any]:
         """Configure the server. No reserve: the demo shall run on a nearly full disk as well."""
-        pool = {"name": "demo", "path": str(self.pool), "init": "if-empty", "reserve": "0"}
+        pool = {"name": "demo", "path": str(self.pool), "init": "if-empty", "reserve": "0", "enforce": "besteffort"}
         return {"targetRoots": [str(self.root)], "measureIntervalSeconds": 0.5, "pools": [pool]}
 
     def left_in_pool(self) -> list[str]:
@@ -98,6 +99,7 @@ class Story:
         self._expand()
         self._crash()
         self._compete()
+        Limits(self._place.root, self._place.pool, self._server, self._steps).tell()
         self._delete()
         self._end()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from provisioner.backends import IMAGE_NAME, Backend, Content
 from provisioner.backends.directory import DirectoryBackend
 from provisioner.backends.image import ImageBackend
+from provisioner.backends.quota import QuotaBackend
 from provisioner.backends.subvolume import SubvolumeBackend
 from provisioner.disk import Disk
 from provisioner.errors import InvalidRequest
@@ -41,8 +42,9 @@ class Backends:
     def __init__(self, settings: PoolSettings, disk: Disk) -> None:
         """Look at nothing yet; what a pool can do may change while it is served."""
         self._pool = settings.name
-        self._enforce: Enforce = settings.enforce or "besteffort"
+        self._enforce: Enforce = settings.enforce or "required"
         means: tuple[Backend, ...] = (
+            QuotaBackend(disk),
             SubvolumeBackend(disk, settings.quota),
             ImageBackend(disk.volumes_fd),
             DirectoryBackend(disk),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 
@@ -27,6 +28,7 @@ from provisioner.linux.fsflags import FS_NOCOW_FL, get_flags, set_flags
 from provisioner.linux.mount import UMOUNT_NOFOLLOW, mount, umount2
 from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
+from provisioner.loops import Image
 from provisioner.model import Capability, Statistics, Usage
 from provisioner.records import IMAGE, WITHIN, BackendName, Record
 from provisioner.targets import Target
@@ -46,6 +48,7 @@ class ImageBackend:
     def __init__(self, volumes_fd: int) -> None:
         """Work below the directory of a pool's volumes."""
         self._volumes_fd = volumes_fd
+        self._known: defaultdict[Image, set[int]] = defaultdict(set)  # devices that were attached, by us or before us
 
     def refusal(self, content: Content) -> str:
         """Refuse filesystems that we cannot make, and machines without loop devices."""
@@ -105,8 +108,23 @@ class ImageBackend:
         return statx(f"{folder}/{IMAGE}", dir_fd=self._volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
 
     def _devices(self, record: Record) -> list[int]:
-        """List the devices that show the image; those of another pool's volume of the same name are left out."""
-        return [number for number in loops.all_of(record.folder) if loops.shows(number, self._look(record.folder))]
+        """List the devices that show the image."""
+        return self._showing(self._look(record.folder))
+
+    def _showing(self, image: Statx) -> list[int]:
+        key = (image.dev, image.ino)
+        known = self._known.get(key, set())
+        for number in [number for number in known if loops.image_behind(number) != key]:
+            known.discard(number)
+        if not known:
+            self._known.pop(key, None)
+        return sorted(known)
+
+    def _note(self, device_fd: int) -> int:
+        """Remember a device that was just attached; gives its number."""
+        status = loop.get_status(device_fd)
+        self._known[status.backing_dev, status.backing_ino].add(status.number)
+        return status.number
 
     def stage(self, record: Record, target: Target, capability: Capability) -> bool:
         """Mount the filesystem at the staging path, mended and grown; True where it stays there until `unstage`."""
@@ -135,7 +153,7 @@ class ImageBackend:
                 image_fd = self._open(record)
                 stack.callback(os.close, image_fd)
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
-                number = loop.get_status(device_fd).number
+                number = self._note(device_fd)
                 _repair(record, number, device_fd)
             try:
                 mount(loop.device_path(number), target.by_parent, record.fs_type, data=options or None)
@@ -204,7 +222,7 @@ class ImageBackend:
         image_fd = self._open(record)
         try:
             with loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
-                path = loop.device_path(loop.get_status(fd).number)
+                path = loop.device_path(self._note(fd))
                 return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         finally:
             os.close(image_fd)
@@ -212,11 +230,10 @@ class ImageBackend:
     def shows(self, record: Record, found: Statx) -> bool:
         """Tell whether a mount, or the node of a device, is of this volume."""
         number = loops.number_of(found) if found.mount_root else None
-        return (
-            number is not None
-            and loops.folder_behind(number) == record.folder
-            and loops.shows(number, self._look(record.folder))
-        )
+        if number is None:
+            return False
+        image = self._look(record.folder)
+        return loops.image_behind(number) == (image.dev, image.ino)
 
     def release(self, record: Record, targets: Iterable[str]) -> None:
         """Detach the devices of a raw block volume that none of its targets shows."""
@@ -250,8 +267,11 @@ class ImageBackend:
         found = self._look(record.folder).size_bytes
         return "" if found >= record.capacity_bytes else f"the image has {found} bytes, wanted {record.capacity_bytes}"
 
-    def recover(self, records: Iterable[Record]) -> None:
-        """Do nothing: a file keeps its size."""
+    def recover(self, records: Iterable[Record]) -> None:  # noqa: ARG002  the Protocol names it
+        """See which devices an earlier process left; a file keeps its size."""
+        if loops.is_available():
+            for number, image in loops.ours():
+                self._known[image].add(number)
 
     def tend(self) -> None:
         """Do nothing: nobody slips out of an image."""
@@ -262,7 +282,7 @@ class ImageBackend:
             image = statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW)
         except FileNotFoundError:
             return True
-        left = [number for number in loops.ours() if loops.shows(number, image)]
+        left = self._showing(image)
         for number in left:
             loops.detach(number)
         return not left

@@ -222,9 +222,14 @@ class SubvolumeBackend(DirectoryBackend):
         members = {number, *_or_none(lambda: btrfs.qgroup_members(fd, group))}
         if any(btrfs.subvolume_exists(fd, member) for member in members):
             return False
-        for gone in (*members, group):
-            with _tolerated(errno.ENOENT, errno.ENOTCONN):
-                btrfs.qgroup_remove(fd, gone)
+        try:
+            for gone in (*members, group):
+                with _tolerated(errno.ENOENT, errno.ENOTCONN):
+                    btrfs.qgroup_remove(fd, gone)
+        except OSError as error:
+            if error.errno == errno.EBUSY:  # Linux 6.1 counts on for a moment after it has freed all
+                return False
+            raise
         for member in members:
             self._ours.pop(member, None)
         return True

@@ -15,15 +15,16 @@ from provisioner.errors import InvalidRequest
 from provisioner.linux import btrfs
 from provisioner.model import HealthStatus
 from tests.support.disks import until
-from tests.support.limited import MIB, write_as_pod
-from tests.support.means import SIMPLE, SUBVOLUME, Means, Served, serving
+from tests.support.limited import BOUND, MIB, write_as_pod
+from tests.support.means import MEANS, SIMPLE, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, wanted
 
 SIZE = 32 * MIB
-_NEST = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
 
-@pytest.fixture(params=[SUBVOLUME, SIMPLE], ids=lambda means: means.name)
+@pytest.fixture(
+    params=[means for means in MEANS if means.kind == "btrfs" and "quota" in means.pool], ids=lambda means: means.name
+)
 def means(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Means]:
     """Both ways of counting."""
     found: Means = request.param
@@ -48,7 +49,7 @@ def fd(means: Means, tmp_path: Path) -> Iterator[int]:
 
 def _nest(folder: Path, name: str) -> None:
     """Make a subvolume as a tenant can."""
-    subprocess.run([*_NEST, "btrfs", "-q", "subvolume", "create", name], cwd=folder, check=True)
+    subprocess.run([*BOUND, "btrfs", "-q", "subvolume", "create", name], cwd=folder, check=True)
 
 
 def _number(path: Path) -> int:
@@ -79,7 +80,7 @@ def test_a_snapshot_of_oneself_is_counted_too(served: Served, fd: int) -> None:
     target = served.publish(served.create("copied", SIZE, uid="65534"))  # a subvolume's owner may snapshot it
     assert write_as_pod(target / "file", SIZE // 4).errno == 0
     os.sync()
-    subprocess.run([*_NEST, "btrfs", "-q", "subvolume", "snapshot", ".", "copy"], cwd=target, check=True)
+    subprocess.run([*BOUND, "btrfs", "-q", "subvolume", "snapshot", ".", "copy"], cwd=target, check=True)
     top = _number(target)
     until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, top))) == 2)
     until(lambda: not btrfs.quota_status(fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-VOLUME_BYTES = 256 << 20  # small, so that any disk can promise it
-EXPANDED_BYTES = 512 << 20
+VOLUME_BYTES = 320 << 20  # small, so that any disk can promise it, and more than the smallest XFS
+EXPANDED_BYTES = 640 << 20
 LONGEST_RUN_S = 180
 SECRET = "tell-nobody-7f3a"  # noqa: S105  a word to look for in logs
 SECRET_FIELDS = (

@@ -1,7 +1,10 @@
-"""csi-sanity, the outside judge, against the program as it is served."""
+"""csi-sanity, the outside judge, against the program as it is served, for each means that runs here."""
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +13,14 @@ import pytest
 from csi.pb import csi_pb2
 from provisioner.linux.mountinfo import read_mountinfo
 from tests.sanity.judge import SECRET, Verdict, run_judge
+from tests.support.filesystems import loop_filesystem
 from tests.support.served import Served, one_pool, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
+DISK_BYTES = 8 << 30
 SPECS = 103  # of csi-sanity v5.6.0; another number means another judge, whose skips need a look
 CONTROLLER = "Controller Service [Controller Server] / "
 
@@ -47,16 +52,50 @@ def find_judge() -> Path:
     return found[-1]
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is judged: a class's parameters on a pool of a kind, '' for the machine's own; how volumes are accessed."""
+
+    name: str
+    kind: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    access: str = "mount"
+
+
+# Thin: the judge asks for more volumes than a small disk has room for at once.
+THIN = {"backend": "image", "thin": "true"}
+CASES = (
+    Case("directory", parameters={"backend": "directory", "enforce": "besteffort"}),
+    Case("subvolume", "btrfs", {"backend": "subvolume"}),
+    Case("ext4 image", parameters=THIN),
+    Case("xfs image", parameters=THIN | {"fsType": "xfs"}),
+    Case("raw block", parameters=THIN, access="block"),
+)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     tmp = tmp_path_factory.mktemp("sanity")
-    with served(one_pool(tmp), tmp) as running:
-        yield running
+    with ExitStack() as stack:
+        keys: dict[str, str] = {}
+        if case.kind:
+            disk = stack.enter_context(loop_filesystem(case.kind, tmp_path_factory.mktemp("disk"), DISK_BYTES))
+            keys = {"path": str(disk.path), "quota": "enable"}
+        yield stack.enter_context(served(one_pool(tmp, **keys), tmp))
 
 
 @pytest.fixture(scope="module")
-def verdict(server: Served) -> Verdict:
-    return run_judge(find_judge(), server.endpoint, server.tmp)
+def verdict(case: Case, server: Served) -> Verdict:
+    parameters = server.tmp / "parameters.yaml"
+    parameters.write_text(json.dumps(case.parameters))  # every JSON text is YAML
+    options = (f"--csi.testvolumeparameters={parameters}", f"--csi.testvolumeaccesstype={case.access}")
+    return run_judge(find_judge(), server.endpoint, server.tmp, *options)
 
 
 def test_no_spec_fails(verdict: Verdict, record_property: Callable[[str, object], None]) -> None:

@@ -59,7 +59,9 @@ class ClusterNode:
         ]
         for pool in pools:
             Path(pool.path).mkdir(parents=True, exist_ok=True)
-        settings = Settings(pools=pools, target_roots=[str(self.folder)], measure_interval_seconds=3600)
+        settings = Settings(
+            pools=pools, target_roots=[str(self.folder)], measure_interval_seconds=3600, enforce="besteffort"
+        )
         self.provisioner = Provisioner(settings)
         self.provisioner.lock()
         pod = Pod(f"agent-{self.name}", NAMESPACE, self.name, "127.0.0.1")

@@ -27,7 +27,7 @@ print(written, refused)
 """
 
 # Without CAP_SYS_RESOURCE, which ext4's limits do not bind; and without any other capability.
-_BOUND = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+BOUND = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,27 @@ class Written:
 
 def start_writing(path: Path, want_bytes: int, *, chunk: int = MIB, sync: bool = True) -> subprocess.Popen[str]:
     """Start a process that appends to a file as nobody, whom its folder must let write."""
-    command = [*_BOUND, sys.executable, "-c", _WRITER, path.name, str(want_bytes), str(chunk), str(sync)]
+    command = [*BOUND, sys.executable, "-c", _WRITER, path.name, str(want_bytes), str(chunk), str(sync)]
     # By its folder, which is entered before the rights go: those above it let nobody in.
     return subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True)
+
+
+# Says the errno with which room for a file is refused, 0 where it is given.
+_ALLOCATOR = """
+import os, sys
+try:
+    os.posix_fallocate(os.open(sys.argv[1], os.O_RDWR), 0, int(sys.argv[2]))
+except OSError as error:
+    print(error.errno)
+else:
+    print(0)
+"""
+
+
+def allocate_as_pod(path: Path, size_bytes: int) -> int:
+    """Allocate a file as nobody; gives the errno, 0 where it worked."""
+    command = [*BOUND, sys.executable, "-c", _ALLOCATOR, path.name, str(size_bytes)]
+    return int(subprocess.run(command, cwd=path.parent, check=True, capture_output=True, text=True).stdout)
 
 
 def finish(writer: subprocess.Popen[str]) -> Written:

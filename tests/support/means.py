@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,19 @@ _OF_EXT4: dict[str, Any] = {"refused": errno.ENOSPC, "usable": 0.7, "grows_as_ex
 IMAGE = Means("image on ext4", "ext4", parameters={"backend": "image"}, **_OF_EXT4)
 THIN = Means("thin image on xfs", "xfs", parameters={"backend": "image", "thin": "true"}, **_OF_EXT4)
 IMAGE_ON_BTRFS = Means("image on btrfs", "btrfs", parameters={"backend": "image"}, **_OF_EXT4)
-MEANS = (SUBVOLUME, SIMPLE, IMAGE, THIN, IMAGE_ON_BTRFS)
+QUOTA_XFS = Means("quota on xfs", "xfs", errno.ENOSPC, options="prjquota")
+QUOTA_EXT4 = Means(
+    "quota on ext4", "ext4", options="prjquota", mkfs_options=("-O", "project,quota", "-E", "quotatype=prjquota")
+)
+
+
+def has_project_quotas() -> bool:
+    """Tell whether this kernel's filesystems were built with quotas: those of the machine of `make test-vm` were."""
+    return os.path.exists("/proc/fs/xfs/xqmstat")
+
+
+# Each kernel runs what it can: one has project quotas and no simple ones, the other no project quotas.
+MEANS = (QUOTA_XFS, QUOTA_EXT4, SUBVOLUME) if has_project_quotas() else (SUBVOLUME, SIMPLE, IMAGE, THIN, IMAGE_ON_BTRFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +97,16 @@ class Served:
 
     def devices(self) -> list[int]:
         """List the loop devices of images in the pool."""
-        return [number for number in loops.ours() if _file_of(number).startswith(str(self.control))]
+        return [number for number, _ in loops.ours() if _file_of(number).startswith(str(self.control))]
 
     def until_detached(self) -> None:
         """Wait until there is none: a device goes a moment after its last user."""
         until(lambda: self.devices() == [])
+
+    def is_measured(self) -> bool:
+        """Tell whether it is known what strangers use."""
+        known = self.provisioner._pools.pools[0].known
+        return known is not None and known.usage.foreign_bytes is not None
 
     def create(self, name: str, size: int, capability: Capability = MULTI, **parameters: str) -> Volume:
         """Create a volume."""

@@ -25,7 +25,7 @@ def settings_for(folder: Path, **pool: Any) -> Settings:
     path = folder / "pool"
     path.mkdir(exist_ok=True)
     (folder / "targets").mkdir(exist_ok=True)
-    keys = {"name": "default", "path": str(path), "init": "if-empty", "reserve": "0"} | pool
+    keys = {"name": "default", "path": str(path), "init": "if-empty", "reserve": "0", "enforce": "besteffort"} | pool
     return Settings(
         pools=[PoolSettings(**keys)],
         target_roots=[str(folder / "targets")],

@@ -102,7 +102,7 @@ def one_pool(tmp: Path, **pool: Any) -> dict[str, Any]:
     Keys of `pool` override the pool's; a `path` that is given must exist.
     """
     (tmp / "pool").mkdir(exist_ok=True)
-    settings = {"name": "default", "path": str(tmp / "pool"), "init": "if-empty", **pool}
+    settings = {"name": "default", "path": str(tmp / "pool"), "init": "if-empty", "enforce": "besteffort", **pool}
     return {"targetRoots": [str(tmp)], "pools": [settings]}
 
 

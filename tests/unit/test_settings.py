@@ -30,7 +30,7 @@ def test_the_defaults_are_the_careful_ones() -> None:
     assert (only.reserve, only.overcommit, only.default_size_bytes) == ("5%", 1.0, GIB)
     assert not found.ephemeral.allow
     assert found.target_roots == ["/var/lib/kubelet"]
-    assert (found.enforce, found.node_id, found.lock_wait_seconds) == ("besteffort", "", 10.0)
+    assert (found.enforce, found.node_id, found.lock_wait_seconds) == ("required", "", 10.0)
 
 
 def test_the_example_of_the_readme_is_good() -> None:

@@ -1,0 +1,167 @@
+"""Project quotas: ids that nobody else has, inodes as well as bytes, and what a tenant can and cannot do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provisioner.assembly import Provisioner
+from provisioner.errors import InvalidRequest
+from provisioner.linux.fsxattr import get_fsxattr, set_fsxattr
+from provisioner.linux.quotactl import get_next_quota, get_quota, set_limits
+from provisioner.model import HealthStatus
+from tests.support.disks import until
+from tests.support.limited import BOUND, MIB, write_as_pod
+from tests.support.means import QUOTA_EXT4, QUOTA_XFS, Means, Served, has_project_quotas, serving
+from tests.support.provisioned import MULTI, PATIENT, wanted
+
+SIZE = 32 * MIB
+
+in_the_vm = pytest.mark.skipif(not has_project_quotas(), reason="this kernel has no quotas: `make test-vm` runs it")
+
+_MANY = """
+import os, sys
+made = 0
+try:
+    for made in range(20000):
+        os.close(os.open(f"f{made}", os.O_CREAT | os.O_WRONLY, 0o600))
+except OSError as error:
+    print(made, error.errno)
+"""
+
+
+@pytest.fixture(params=[QUOTA_XFS, QUOTA_EXT4], ids=lambda means: means.name)
+def means(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Means]:
+    found: Means = request.param
+    with found.filesystem(tmp_path):
+        yield found
+
+
+@pytest.fixture
+def served(means: Means, tmp_path: Path) -> Iterator[Served]:
+    with serving(means, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def fd(means: Means, tmp_path: Path) -> Iterator[int]:
+    """The filesystem's root, to ask of it what is there."""
+    fd = os.open(tmp_path / means.kind, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def _project(path: Path) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return get_fsxattr(fd).projid
+    finally:
+        os.close(fd)
+
+
+def _limited(fd: int) -> set[int]:
+    """List the projects that have a limit or hold something, but for the one that everybody is in."""
+    found: set[int] = set()
+    project_id = 1
+    while True:
+        try:
+            quota = get_next_quota(fd, project_id)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH):
+                raise
+            return found
+        if quota.limit_bytes or quota.used_inodes:
+            found.add(quota.project_id)
+        project_id = quota.project_id + 1
+
+
+@in_the_vm
+def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served) -> None:
+    volume = served.create("exact", SIZE)
+    target = served.publish(volume)
+    df = os.statvfs(target)
+    found = served.provisioner.publishing.statistics(volume.volume_id, str(target))
+    assert found.bytes.total == df.f_blocks * df.f_frsize == SIZE
+    assert found.inodes is not None
+    assert found.inodes.total == df.f_files
+
+
+@in_the_vm
+def test_twenty_thousand_files_do_not_fit_ten_thousand_inodes(served: Served) -> None:
+    target = served.publish(served.create("many", 256 * MIB, inodes="10000"))
+    done = subprocess.run([*BOUND, sys.executable, "-c", _MANY], cwd=target, check=True, capture_output=True, text=True)
+    made, refused = map(int, done.stdout.split())
+    assert (made, refused) == (9999, served.means.refused)  # the root is one of them
+
+
+@in_the_vm
+def test_ids_of_others_are_left_to_them(served: Served, fd: int) -> None:
+    first = _project(served.publish(served.create("first", SIZE)))
+    theirs = first + 1
+    set_limits(fd, theirs, 7 * MIB, 0)
+    second = _project(served.publish(served.create("second", SIZE)))
+    assert second not in (first, theirs)
+    assert get_quota(fd, theirs).limit_bytes == 7 * MIB
+
+
+@in_the_vm
+def test_an_id_goes_back_only_when_the_last_file_is_gone(served: Served, fd: int) -> None:
+    volume = served.create("gone", SIZE)
+    target = served.publish(volume)
+    assert write_as_pod(target / "file", MIB).errno == 0
+    project = _project(target)
+    assert _limited(fd) == {project}
+    served.take_away(volume)
+    until(lambda: _limited(fd) == set())
+    assert os.listdir(served.control / "trash") == []
+
+
+@in_the_vm
+def test_what_a_crash_left_is_given_back_at_the_next_start(means: Means, tmp_path: Path, fd: int) -> None:
+    with serving(means, tmp_path) as served:
+        project = _project(served.publish(served.create("kept", SIZE)))
+        set_limits(fd, project + 1, MIB, 10)  # as a kill right after it was taken leaves it
+        set_limits(fd, 4711, MIB, 10)  # an administrator's
+    with serving(means, tmp_path):
+        assert _limited(fd) == {project, 4711}
+
+
+@in_the_vm
+def test_a_limit_that_was_taken_away_is_told_and_set_again(means: Means, tmp_path: Path, fd: int) -> None:
+    with serving(means, tmp_path) as served:
+        volume = served.create("loose", SIZE)
+        set_limits(fd, _project(served.control / "volumes/loose/data"), 0, 0)
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitLost")
+    with serving(means, tmp_path) as served:
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+        assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == means.refused
+
+
+@in_the_vm
+def test_who_owns_the_root_can_leave_the_project_and_is_told_of(served: Served) -> None:
+    """The threat model says so: project quotas do not hold against a hostile tenant."""
+    volume = served.create("hostile", SIZE)
+    target = served.publish(volume)
+    fd = os.open(target, os.O_RDONLY)
+    try:
+        set_fsxattr(fd, replace(get_fsxattr(fd), projid=0))
+    finally:
+        os.close(fd)
+    assert write_as_pod(target / "file", 2 * SIZE).errno == 0
+    (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+    assert "left project" in problem.message
+
+
+def test_a_pool_without_project_quotas_is_told_how_to_get_them(provisioner: Provisioner) -> None:
+    asked = wanted("refused", SIZE, backend="quota")
+    with pytest.raises(InvalidRequest, match=r"prjquota|wanted a pool on XFS or ext4"):
+        provisioner.volumes.create(asked, PATIENT)
+    assert provisioner.volumes.capacity(asked.parameters, (MULTI,)).available_bytes == 0
