@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -27,7 +28,7 @@ def parse_reserve(text: str, whole_bytes: int) -> int:
     match = _SHARE.fullmatch(text.strip())
     if match is None:
         return parse_quantity(text)
-    share = float(match[1])
+    share = Fraction(match[1])  # a float would be bytes off from 8Pi on
     if share > 100:  # noqa: PLR2004 - per cent
         raise ValueError(f"wanted a share of at most 100%, found {text!r}")
     return int(whole_bytes * share / 100)
