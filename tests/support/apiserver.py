@@ -32,8 +32,8 @@ def is_built() -> bool:
 
 
 @contextmanager
-def apiserver() -> Iterator[Path]:
-    """Run both, and give a kubeconfig of an administrator."""
+def apiserver(*more: str) -> Iterator[Path]:
+    """Run both, and give a kubeconfig of an administrator. more: flags of kube-apiserver."""
     folder = Path(tempfile.mkdtemp(prefix="csi-api-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
@@ -44,7 +44,7 @@ def apiserver() -> Iterator[Path]:
         (folder / "sa.pub").write_bytes(public)
         (folder / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
         _start(stack, folder, "etcd", *_etcd(folder, clients, peers))
-        server = _start(stack, folder, "kube-apiserver", *_apiserver(folder, clients, port))
+        server = _start(stack, folder, "kube-apiserver", *_apiserver(folder, clients, port), *more)
         config = folder / "kubeconfig"
         config.write_text(json.dumps(_kubeconfig(folder, port)))
         _wait(server, folder, port)

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ class ApiServer:
     address: str
     trust: ssl.SSLContext
     admin: str
+    kubeconfig: Path
     resources: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
 
     def ask(self, method: str, path: str, body: object = None, token: str = "", kind: str = "") -> Answer:
@@ -91,10 +93,10 @@ class ApiServer:
 
 
 @contextmanager
-def running() -> Iterator[ApiServer]:
+def running(*flags: str) -> Iterator[ApiServer]:
     """Start an API server; it is gone at the end."""
-    with apiserver() as kubeconfig:
+    with apiserver(*flags) as kubeconfig:
         said = json.loads(kubeconfig.read_text())
         cluster, user = said["clusters"][0]["cluster"], said["users"][0]["user"]
         trust = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        yield ApiServer(urlsplit(cluster["server"]).netloc, trust, user["token"])
+        yield ApiServer(urlsplit(cluster["server"]).netloc, trust, user["token"], kubeconfig)
