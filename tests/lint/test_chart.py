@@ -107,6 +107,14 @@ def test_a_pool_that_must_be_a_mount_is_seen_from_above() -> None:
     assert host_paths(pools=pools, hostPaths=["/mnt", "/srv"]) == ["/mnt", "/srv"]
 
 
+def test_metrics_are_read_where_the_operator_is() -> None:
+    assert not of_kind(rendered(), "PodMonitor")
+    (monitor,) = of_kind(rendered(podMonitor={"enabled": True, "labels": {"team": "a"}}), "PodMonitor").values()
+    assert monitor["metadata"]["labels"]["team"] == "a"
+    ports = {port["name"] for _, container in containers(rendered()) for port in container["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports
+
+
 def test_a_digest_decides_and_a_mirror_serves_all_images() -> None:
     digest = "sha256:" + "0" * 64
     images = {
