@@ -156,3 +156,24 @@ def test_helm_lint_has_nothing_to_say() -> None:
 def test_versions_agree() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+@pytest.mark.parametrize(
+    ("placement", "how", "tolerated"),
+    [
+        ("prefer-control-plane", "preferredDuringSchedulingIgnoredDuringExecution", True),
+        ("require-control-plane", "requiredDuringSchedulingIgnoredDuringExecution", True),
+        ("anywhere", None, False),
+    ],
+)
+def test_controllers_are_placed(placement: str, how: str | None, tolerated: bool) -> None:
+    deployment = of_kind(rendered(controller={"placement": placement}), "Deployment")["csi-local-path-controller"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert list(pod.get("affinity", {}).get("nodeAffinity", {})) == ([how] if how else [])
+    keys = {toleration["key"] for toleration in pod["tolerations"]}
+    assert ("node-role.kubernetes.io/control-plane" in keys) is tolerated
+
+
+def test_a_single_controller_has_no_budget_that_would_stop_every_drain() -> None:
+    assert of_kind(rendered(), "PodDisruptionBudget")
+    assert not of_kind(rendered(controller={"replicas": 1}), "PodDisruptionBudget")
