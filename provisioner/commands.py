@@ -22,21 +22,31 @@ class CommandError(Exception):
         super().__init__(f"{argv[0]} {ended}: {output.strip() or 'it said nothing'}")
 
 
+def path_for(fd: int) -> str:
+    """Name a descriptor of `pass_fds` to the program that gets it."""
+    return f"/proc/self/fd/{fd}"
+
+
 def installed(program: str) -> bool:
     """Tell whether a program is there."""
     return shutil.which(program, path=_PATH) is not None
 
 
-def run(argv: Sequence[str], *, deadline_s: float, allowed: Collection[int] = (0,), stdin: str = "") -> str:
+def run(
+    argv: Sequence[str], *, deadline_s: float, allowed: Collection[int] = (0,), pass_fds: Sequence[int] = ()
+) -> str:
     """Run a program and give what it said on both outputs; CommandError where its status is not `allowed`.
 
-    It gets no descriptor and no environment of ours, and is killed at its deadline.
+    It gets no environment of ours and no descriptors but `pass_fds`, and is killed at its deadline. A file that is
+    open here is named to it by `path_for`, never by this process's own /proc/PID/fd: should we go on without it, by an
+    error or a kill, the number would soon be another file's, and the program would write into that one.
     """
     environment = {"PATH": _PATH, "LC_ALL": "C"}
     try:
         done = subprocess.run(
             argv,
-            input=stdin,
+            stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -1,11 +1,15 @@
-"""The filesystems that an image can have: how each is made, checked, mounted and grown."""
+"""The filesystems that an image can have: how each is made, checked, mounted and grown.
+
+A program gets the descriptor of what it works on: however long it lives, and whatever becomes of us, the file or device
+stays what it was, and its number nobody else's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioner.commands import CommandError, installed, run
+from provisioner.commands import CommandError, installed, path_for, run
 from provisioner.linux.blkdev import size_bytes
 from provisioner.linux.fsresize import ext4_bytes, grow_ext4, grow_xfs
 
@@ -63,20 +67,20 @@ class Corrupt(Exception):
     """A filesystem cannot be mounted as it is; the message is what its checker says."""
 
 
-def make(kind: str, path: str, inodes: int) -> None:
-    """Make a filesystem on an empty file; inodes: at least so many, 0 for as many as its size suggests."""
+def make(kind: str, fd: int, inodes: int) -> None:
+    """Make a filesystem on an empty file that is open; inodes: at least so many, 0 for as many as its size suggests."""
     how = KINDS[kind]
     more = (how.inodes, str(inodes)) if inodes and how.inodes else ()
-    run([*how.make, *more, path], deadline_s=_MAKE_S)
+    run([*how.make, *more, path_for(fd)], deadline_s=_MAKE_S, pass_fds=(fd,))
 
 
-def repair(kind: str, device: str) -> None:
+def repair(kind: str, device: str, device_fd: int) -> None:
     """Let the checker mend what it safely can before a mount; Corrupt where a person has to look."""
     how = KINDS[kind]
     if not how.repair:
         return
     try:
-        run([*how.repair, device], deadline_s=_CHECK_S, allowed=how.repaired)
+        run([*how.repair, device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=(device_fd,))
     except CommandError as error:
         raise Corrupt(str(error)) from error
 
@@ -87,16 +91,16 @@ def grow_unmounted(kind: str, device: str, device_fd: int) -> None:
     if not how.grow_unmounted or size_bytes(device_fd) - ext4_bytes(device_fd) < _BLOCK_BYTES:
         return
     try:
-        run([*how.repair, "-f", device], deadline_s=_CHECK_S, allowed=how.repaired)
+        run([*how.repair, "-f", device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=(device_fd,))
     except CommandError as error:
         raise Corrupt(str(error)) from error
-    run([*how.grow_unmounted, device], deadline_s=_CHECK_S)
+    run([*how.grow_unmounted, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
 
 
-def examine(kind: str, device: str) -> str:
+def examine(kind: str, device: str, device_fd: int) -> str:
     """Give what the checker says of a filesystem that could not be mounted; nothing is written to it."""
     try:
-        return run([*KINDS[kind].examine, device], deadline_s=_CHECK_S)
+        return run([*KINDS[kind].examine, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
     except CommandError as error:
         return str(error)
 

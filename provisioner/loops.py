@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
+from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.linux.statx import Statx
 from provisioner.records import IMAGE
 
@@ -21,12 +22,17 @@ Image: TypeAlias = tuple[int, int]  # device and inode of the file
 
 _CONTROL = "/dev/loop-control"
 _BACKING = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{re.escape(IMAGE)}(?: \(deleted\))?")
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)  # what the kernel says of a device that shows nothing, or goes
 _MOST_TRIES = 100  # each is lost to somebody else who attached a file in the same moment
 
 
 def is_available() -> bool:
-    """Tell whether this process can make loop devices."""
-    return os.access(_CONTROL, os.R_OK | os.W_OK)
+    """Tell whether this process can see where loop devices are made."""
+    try:
+        os.stat(_CONTROL)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager
@@ -44,7 +50,8 @@ def attached(image_fd: int, *, autoclear: bool, readonly: bool = False) -> Itera
             loop.clear(fd)
         raise
     finally:
-        os.close(fd)
+        with suppress(OSError):  # nothing was written through it
+            os.close(fd)
 
 
 def _attach(image_fd: int, *, autoclear: bool, readonly: bool) -> int:
@@ -64,7 +71,8 @@ def _attach(image_fd: int, *, autoclear: bool, readonly: bool) -> int:
             else:
                 return fd
     finally:
-        os.close(control_fd)
+        with suppress(OSError):  # the device must not get lost for that
+            os.close(control_fd)
     raise OSError(errno.EAGAIN, "no loop device stayed free long enough", _CONTROL)
 
 
@@ -83,7 +91,9 @@ def folder_behind(number: int) -> str:
     try:
         with open(f"/sys/block/loop{number}/loop/backing_file", encoding="utf-8", errors="surrogateescape") as file:
             match = _BACKING.fullmatch(file.read().rstrip("\n"))
-    except OSError:
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         return ""
     if match is None:
         return ""
@@ -96,9 +106,9 @@ def image_behind(number: int) -> Image | None:
         with opened(number, readonly=True) as fd:
             status = loop.get_status(fd)
     except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):
-            return None
-        raise
+        if error.errno not in _GONE:
+            raise
+        return None
     return status.backing_dev, status.backing_ino
 
 
@@ -131,6 +141,14 @@ def let_grow(number: int) -> None:
     """Let a device have the size that its image has now."""
     with opened(number, readonly=True) as fd:
         loop.set_capacity(fd)
+
+
+def detach_unless_mounted(number: int) -> None:
+    """Detach a device unless its node is bound somewhere; looks at all mounts."""
+    if not flags_of(number) & loop.LO_FLAGS_AUTOCLEAR and all(
+        mount.root != f"/loop{number}" for mount in read_mountinfo()
+    ):
+        detach(number)
 
 
 def detach(number: int) -> None:

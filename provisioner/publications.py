@@ -139,17 +139,19 @@ class Publications:
 
 def folder_shown(mount: MountInfo) -> str:
     """Name the volume that a mount shows; '' where it is none of ours."""
-    node = _NODE.fullmatch(mount.root) if mount.fs_type == "devtmpfs" else None
-    number = int(node[1]) if node else os.minor(mount.dev) if os.major(mount.dev) == LOOP_MAJOR else None
-    behind = "" if number is None else loops.folder_behind(number)
+    behind = loops.folder_behind(os.minor(mount.dev)) if os.major(mount.dev) == LOOP_MAJOR else ""
     return behind or folder_of(mount.root)  # a pool may lie on a loop device as well
 
 
 def folder_of(root: str) -> str:
     """Name the volume that a mount shows, by its root within the filesystem; '' where it is none of ours.
 
-    A volume's folder in the trash ends in '.<time>'; it was `volumes/<folder>` when it was mounted.
+    A volume's folder in the trash ends in '.<time>'; it was `volumes/<folder>` when it was mounted. The node of a
+    device is named by what the device shows.
     """
+    node = _NODE.fullmatch(root)
+    if node:
+        return loops.folder_behind(int(node[1]))
     match = _ROOT.fullmatch(root)
     if match is None:
         return ""

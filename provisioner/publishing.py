@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -151,7 +152,10 @@ class Publishing:
             if target is not None:
                 call.check()
                 source = _source_of(contents, parsed)
+                device = None if contents else _device_at(target)
                 mounts.ensure_absent(target, parsed.folder if parsed else "", source)
+                if device is not None:
+                    loops.detach_unless_mounted(device)
             if contents and parsed:  # else the next start drops hints without a mount
                 contents.publications.remove(parsed.folder, target_path.rstrip("/"))
                 record = contents.known(parsed.folder)
@@ -244,6 +248,12 @@ def _stage_at_target(contents: Contents, record: Record, target: Target, wanted:
     """Mount an image where it is published: what stands in a pod's manifest is staged nowhere, and shown once."""
     contents.backends.of(record).stage(record, target, wanted.capability)
     mounts.set_attributes(target, _attributes(record, wanted))
+
+
+def _device_at(target: Target) -> int | None:
+    """Give the device whose node is bound to a target, for it has to go though its volume cannot be asked."""
+    found = target.look()
+    return loops.number_of(found) if found and stat.S_ISBLK(found.mode) else None
 
 
 def _release(contents: Contents, record: Record) -> None:

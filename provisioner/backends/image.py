@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -83,7 +84,7 @@ class ImageBackend:
             _write_in_place(fd)
             _set_size(fd, record.capacity_bytes, thin=record.thin)
             if not record.block:
-                filesystems.make(record.fs_type, f"/proc/{os.getpid()}/fd/{fd}", record.inodes)
+                filesystems.make(record.fs_type, fd, record.inodes)
                 os.mknod(_FRESH, 0o600, dir_fd=entry_fd)
             os.fsync(fd)
         finally:
@@ -148,7 +149,7 @@ class ImageBackend:
             devices = self._devices(record)
             if devices:  # a mount of it lives on, perhaps where we cannot see it: another device would destroy it
                 number = devices[0]
-                stack.enter_context(loops.opened(number))
+                device_fd = stack.enter_context(loops.opened(number))
             else:
                 image_fd = self._open(record)
                 stack.callback(os.close, image_fd)
@@ -156,9 +157,9 @@ class ImageBackend:
                 number = self._note(device_fd)
                 _repair(record, number, device_fd)
             try:
-                mount(loop.device_path(number), target.by_parent, record.fs_type, data=options or None)
+                _mount_patiently(loop.device_path(number), target, record.fs_type, options)
             except OSError as error:
-                raise _refused(record, number, options, error) from error
+                raise _refused(record, number, device_fd, options, error) from error
 
     def _finish(self, record: Record, target: Target) -> None:
         """Give the root of a new filesystem its owner and mode, once."""
@@ -217,7 +218,8 @@ class ImageBackend:
     def _open_device(self, record: Record, *, readonly: bool) -> int:
         """A bind of a device node that is read-only still lets writes through: read-only ones are devices apart."""
         for number in self._devices(record):
-            if bool(loops.flags_of(number) & loop.LO_FLAGS_READ_ONLY) is readonly:
+            flags = loops.flags_of(number) & (loop.LO_FLAGS_READ_ONLY | loop.LO_FLAGS_AUTOCLEAR)
+            if flags == (loop.LO_FLAGS_READ_ONLY if readonly else 0):  # one with autoclear goes with its last user
                 return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         image_fd = self._open(record)
         try:
@@ -312,9 +314,22 @@ def _set_size(fd: int, size: int, *, thin: bool) -> None:
         raise
 
 
+def _mount_patiently(device: str, target: Target, fs_type: str, options: str) -> None:
+    """Mount, and wait a moment where somebody looks at the new device by himself, as udev's programs do."""
+    for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 0.0):
+        try:
+            mount(device, target.by_parent, fs_type, data=options or None)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not pause_s:
+                raise
+            time.sleep(pause_s)
+        else:
+            return
+
+
 def _repair(record: Record, number: int, device_fd: int) -> None:
     try:
-        filesystems.repair(record.fs_type, loop.device_path(number))
+        filesystems.repair(record.fs_type, loop.device_path(number), device_fd)
         filesystems.grow_unmounted(record.fs_type, loop.device_path(number), device_fd)
     except Corrupt as error:
         raise VolumeQuarantined(
@@ -322,11 +337,11 @@ def _repair(record: Record, number: int, device_fd: int) -> None:
         ) from error
 
 
-def _refused(record: Record, number: int, options: str, error: OSError) -> Exception:
+def _refused(record: Record, number: int, device_fd: int, options: str, error: OSError) -> Exception:
     """Say why the kernel would not mount a filesystem."""
     if error.errno not in (errno.EINVAL, errno.EUCLEAN, errno.EIO):
         return error
-    said = filesystems.examine(record.fs_type, loop.device_path(number))
+    said = filesystems.examine(record.fs_type, loop.device_path(number), device_fd)
     return VolumeQuarantined(
         f"volume {record.volume_id}: its {record.fs_type} cannot be mounted ({error.strerror}; options {options!r}); "
         f"the checker says: {said}"
