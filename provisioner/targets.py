@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from provisioner.errors import InvalidRequest, TargetNotFound
 from provisioner.linux.close import close_path
 from provisioner.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, open_path
-from provisioner.linux.statx import Statx, glance
+from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 
 _NAME_MAX = 255  # linux/limits.h
 _STRAIGHT = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
@@ -26,9 +26,12 @@ class Target:
     name: str
 
     def look(self) -> Statx | None:
-        """Examine what stands there, on top of all mounts; None for nothing."""
+        """Examine what stands there, on top of all mounts; None for nothing.
+
+        Not by `glance`: a descriptor on a mount, be it for a moment, would make it busy.
+        """
         try:
-            return glance(self.name, dir_fd=self.parent_fd)
+            return statx(self.name, dir_fd=self.parent_fd, flags=AT_SYMLINK_NOFOLLOW)
         except FileNotFoundError:
             return None
 
