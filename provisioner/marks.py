@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from provisioner.errors import OperationPending, Precondition
 from provisioner.linux.openat2 import openat2
+from provisioner.linux.statx import glance
 from provisioner.pool import Contents
 from provisioner.records import DATA, WITHIN, Record
 
@@ -36,7 +37,7 @@ def mark(volumes_fd: int, folder: str) -> None:
 
 def is_marked(volumes_fd: int, folder: str) -> bool:
     """Tell whether a volume was ever published."""
-    return bool(os.stat(folder, dir_fd=volumes_fd, follow_symlinks=False).st_mode & stat.S_ISVTX)
+    return bool(glance(folder, dir_fd=volumes_fd).mode & stat.S_ISVTX)
 
 
 class OnlyIfUnused:

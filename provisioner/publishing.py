@@ -252,7 +252,10 @@ def _stage_at_target(contents: Contents, record: Record, target: Target, wanted:
 
 def _device_at(target: Target) -> int | None:
     """Give the device whose node is bound to a target, for it has to go though its volume cannot be asked."""
-    found = target.look()
+    try:
+        found = target.look()
+    except OSError:  # the root of a dead filesystem; a device's node always answers
+        return None
     return loops.number_of(found) if found and stat.S_ISBLK(found.mode) else None
 
 
