@@ -115,7 +115,8 @@ def bind(source_fd: int, target: Target, wanted: MountAttributes, *, private: bo
         # Without MOVE_MOUNT_T_SYMLINKS a last name that became a symlink is refused.
         move_mount("", target.name, from_dir_fd=tree_fd, to_dir_fd=target.parent_fd, flags=MOVE_MOUNT_F_EMPTY_PATH)
     finally:
-        close_path(tree_fd)
+        with suppress(OSError):  # the mount is made, or its error told
+            close_path(tree_fd)
 
 
 def set_attributes(target: Target, wanted: MountAttributes) -> None:
@@ -131,10 +132,10 @@ def set_attributes(target: Target, wanted: MountAttributes) -> None:
 
 def ensure_unmounted(target: Target, is_ours: Callable[[Statx], bool]) -> None:
     """Take every mount of ours away from a path, from the top, and leave the rest; VolumeInUse names who holds one."""
-    found = _look(target)
+    found = look(target)
     while found is not None and found.mount_root and is_ours(found):
         _unmount(target, found)
-        found = _look(target)
+        found = look(target)
 
 
 def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
@@ -144,7 +145,7 @@ def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
     filesystem tells whose it is. TargetOccupied for what is not ours, which is left alone; VolumeInUse
     names who holds it. Never lazy, never recursive.
     """
-    found = _look(target)
+    found = look(target)
     while found is not None and found.mount_root:
         if not _is_ours(target, found, folder, source):
             raise TargetOccupied(f"target_path {target.path!r}: something else is mounted there; it is left alone")
@@ -152,12 +153,12 @@ def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
         with suppress(OSError):  # another mount below, or what the next look tells
             os.rmdir(target.name, dir_fd=target.parent_fd)
             return
-        found = _look(target)
+        found = look(target)
     if found is not None:
         _remove_folder(target, found)
 
 
-def _look(target: Target) -> Statx | None:
+def look(target: Target) -> Statx | None:
     """Examine what stands at a target, also where the filesystem mounted there is dead: XFS then answers EIO."""
     try:
         return target.look()
@@ -170,7 +171,10 @@ def _look(target: Target) -> Statx | None:
 
 def _dead_mount(target: Target) -> Statx | None:
     """Tell the mount on top of a target without a question to its filesystem; None where there is none."""
-    fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    try:
+        fd = os.open(target.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.parent_fd)
+    except FileNotFoundError:
+        return None
     try:
         with open(f"/proc/self/fdinfo/{fd}", "rb") as lines:
             mnt_id = next(int(line[7:]) for line in lines if line.startswith(b"mnt_id:"))
@@ -222,7 +226,7 @@ def _unmount(target: Target, found: Statx) -> None:
 
 
 def _stands(target: Target, found: Statx) -> bool:
-    again = _look(target)
+    again = look(target)
     return again is not None and again.mnt_id == found.mnt_id
 
 

@@ -77,6 +77,9 @@ class Publishing:
                 mounts.ensure_unmounted(target, partial(_is_image_of, contents, parsed.folder))
             if contents and parsed:
                 contents.publications.remove(parsed.folder, staging_target_path.rstrip("/"))
+                record = contents.known(parsed.folder)
+                if record:
+                    contents.backends.of(record).unstaged(record)
 
     def publish(self, wanted: Publication, call: Call) -> None:
         """Show a volume at a target, just so; the same again is OK (spec, NodePublishVolume)."""
@@ -252,10 +255,7 @@ def _stage_at_target(contents: Contents, record: Record, target: Target, wanted:
 
 def _device_at(target: Target) -> int | None:
     """Give the device whose node is bound to a target, for it has to go though its volume cannot be asked."""
-    try:
-        found = target.look()
-    except OSError:  # the root of a dead filesystem; a device's node always answers
-        return None
+    found = mounts.look(target)
     return loops.number_of(found) if found and stat.S_ISBLK(found.mode) else None
 
 

@@ -72,8 +72,8 @@ class Backend(Protocol):
     def stage(self, record: Record, target: Target, capability: Capability) -> bool:
         """Make a volume ready at its staging path; True where something is mounted there from now on."""
 
-    def unstage(self, target: Target, found: Statx) -> None:
-        """Undo `stage`, at a path that shows the volume."""
+    def unstaged(self, record: Record) -> None:
+        """Note that nothing is mounted at a staging path of the volume any more."""
 
     def grow(self, record: Record, target: Target) -> None:
         """Let what is staged or published at a path have the size of its record."""

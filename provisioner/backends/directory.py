@@ -73,7 +73,7 @@ class DirectoryBackend:
         """Do nothing: a directory needs no staging (spec, NodeStageVolume)."""
         return False
 
-    def unstage(self, target: Target, found: Statx) -> None:
+    def unstaged(self, record: Record) -> None:
         """Do nothing."""
 
     def grow(self, record: Record, target: Target) -> None:

@@ -26,7 +26,7 @@ from provisioner.filesystems import KINDS, Corrupt
 from provisioner.linux import loop
 from provisioner.linux.fallocate import fallocate
 from provisioner.linux.fsflags import FS_NOCOW_FL, get_flags, set_flags
-from provisioner.linux.mount import UMOUNT_NOFOLLOW, mount, umount2
+from provisioner.linux.mount import mount
 from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
@@ -199,10 +199,9 @@ class ImageBackend:
         finally:
             os.close(fd)
 
-    def unstage(self, target: Target, found: Statx) -> None:
-        """Unmount what `stage` mounted; the device goes with it."""
-        if found.mount_root:
-            umount2(target.by_parent, UMOUNT_NOFOLLOW)
+    def unstaged(self, record: Record) -> None:
+        """Forget the device, if it went with that mount."""
+        self._devices(record)
 
     def open_source(self, record: Record, staged: Target | None, *, readonly: bool) -> int:
         """Open the root of the staged filesystem, or the node of a device, made if need be."""
@@ -269,11 +268,15 @@ class ImageBackend:
         found = self._look(record.folder).size_bytes
         return "" if found >= record.capacity_bytes else f"the image has {found} bytes, wanted {record.capacity_bytes}"
 
-    def recover(self, records: Iterable[Record]) -> None:  # noqa: ARG002  the Protocol names it
+    def recover(self, records: Iterable[Record]) -> None:
         """See which devices an earlier process left; a file keeps its size."""
-        if loops.is_available():
-            for number, image in loops.ours():
-                self._known[image].add(number)
+        if any(record.backend == self.name for record in records):
+            self._find_devices()
+
+    def _find_devices(self) -> None:
+        """Look at all devices of the machine, for those of images."""
+        for number, image in loops.ours():
+            self._known[image].add(number)
 
     def tend(self) -> None:
         """Do nothing: nobody slips out of an image."""
@@ -284,6 +287,7 @@ class ImageBackend:
             image = statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW)
         except FileNotFoundError:
             return True
+        self._find_devices()
         left = self._showing(image)
         for number in left:
             loops.detach(number)

@@ -26,7 +26,7 @@ mkdir "$1/mount"
 mount -o loop "$1/disk" "$1/mount"
 # Nothing else is mounted here: reading the table of mounts takes the same calls each time, and no
 # copy of somebody's loop mount keeps it busy after its owner has let it go.
-awk -v lane="$1" '$2 !~ "^(/|/proc|/dev)$" && index($2, lane) != 1 {print $2}' /proc/self/mounts |
+awk -v lane="$1" '$2 !~ "^(/|/proc|/sys|/dev)$" && index($2, lane) != 1 {print $2}' /proc/self/mounts |
     tac | xargs -r umount -l
 exec "$3" -E -m tests.chaos.operation
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.chaos import operations, pods, starts
+from tests.chaos import images, operations, pods, starts
 
 if TYPE_CHECKING:
     from tests.chaos.scenario import Scenario
@@ -22,6 +22,13 @@ SCENARIOS: dict[str, Scenario] = {
     "publish-ephemeral": pods.PublishEphemeral(),
     "forget-ephemeral": pods.ForgetEphemeral(),
     "unpublish-ephemeral": pods.UnpublishEphemeral(),
+    "image-create": images.ImageCreate(),
+    "image-expand": images.ImageExpand(),
+    "image-stage": images.ImageStage(),
+    "image-unstage": images.ImageUnstage(),
+    "image-publish": images.ImagePublish(),
+    "block-publish": images.BlockPublish(),
+    "block-unpublish": images.BlockUnpublish(),
     "sweep": starts.Sweep(),
     "init": starts.Init(),
     "erase": starts.Erase(),

@@ -1,0 +1,200 @@
+"""Operations on images and raw block volumes, as the matrix disturbs them: no loop device may be left behind."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioner import loops
+from provisioner.model import AccessMode, Capability, CapacityRange
+from tests.chaos.operations import SUBJECT_BYTES, Base, sizes
+from tests.chaos.world import World, wait_until
+from tests.support.provisioned import MIB, MULTI, PATIENT, at, wanted
+
+if TYPE_CHECKING:
+    from provisioner.assembly import Provisioner
+    from provisioner.model import NewVolume
+
+_MORE_BYTES = 16 * MIB
+_WORDS = "written before"
+_BLOCK = Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, block=True)
+
+
+class ImageBase(Base):
+    """A pool with a sibling in use; the subject is an image."""
+
+    capability = MULTI
+    before: tuple[str, ...] = ()  # names of the targets that are mounted before the operation
+    after: tuple[str, ...] = ()  # and of those after it
+    _same_process = False
+
+    def wanted(self) -> NewVolume:
+        """Ask for the subject."""
+        asked = wanted("subject", SUBJECT_BYTES, backend="image", thin="true")
+        return type(asked)(asked.name, asked.capacity, (self.capability,), asked.parameters)
+
+    def arrange(self, world: World, provisioner: Provisioner) -> None:
+        """Make the subject, with a file in it that must stay."""
+        provisioner.volumes.create(self.wanted(), PATIENT)
+        self.stage(world, provisioner)
+        if not self.capability.block:
+            (world.targets / "staged/file").write_text(_WORDS)
+        if "staged" not in self.before:
+            self.unstage(world, provisioner)
+        if "subject" in self.before:
+            self.publish(world, provisioner)
+
+    def stage(self, world: World, provisioner: Provisioner) -> None:
+        """Stage the subject."""
+        provisioner.publishing.stage(world.subject, str(world.targets / "staged"), self.capability)
+
+    def unstage(self, world: World, provisioner: Provisioner) -> None:
+        """Unstage it, and take the folder away, as its orchestrator does."""
+        provisioner.publishing.unstage(world.subject, str(world.targets / "staged"))
+        with suppress(FileNotFoundError):
+            (world.targets / "staged").rmdir()
+
+    def publish(self, world: World, provisioner: Provisioner) -> None:
+        """Publish it."""
+        wish = at(world.subject, world.targets / "subject", self.capability, staged=str(world.targets / "staged"))
+        provisioner.publishing.publish(wish, PATIENT)
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """Before or after, and nothing in between; the file is there, and at most one device."""
+        found = sizes(provisioner)
+        assert found == {"subject": SUBJECT_BYTES}, found
+        names = sorted(mount.mount_point.rpartition("/")[2] for mount in world.mounts())
+        both = [sorted(("sibling", *targets)) for targets in (self.before, self.after)]
+        assert names in both[1 if done else 0 :], names
+        for name in {"staged", "subject"} & set(names):
+            if not self.capability.block:
+                assert (world.targets / name / "file").read_text() == _WORDS
+        # A close that was made to fail leaves its descriptor open, which holds the device until that process ends.
+        if done and not self._same_process:
+            assert len(devices(world)) == (1 if len(names) > 1 else 0)
+
+    def agree(self, world: World, provisioner: Provisioner) -> None:
+        """The same, but for the devices: they are counted in the next process."""
+        self._same_process = True
+        super().agree(world, provisioner)
+
+    def end(self, world: World, provisioner: Provisioner) -> None:
+        """Take everything away; no device may remain."""
+        provisioner.publishing.unpublish(world.subject, str(world.targets / "subject"), PATIENT)
+        self.unstage(world, provisioner)
+        provisioner.volumes.delete(world.subject, PATIENT)
+        world.assert_swept(provisioner)
+        world.assert_published()
+        assert os.listdir(world.targets) == ["sibling"]
+        wait_until(lambda: devices(world) == [], "loop devices are left")
+
+
+class ImageCreate(ImageBase):
+    """CreateVolume of an image."""
+
+    commit = r"^renameat2.*staging.*volumes>, \"subject\""
+
+    def arrange(self, world: World, provisioner: Provisioner) -> None:
+        """Begin with nothing."""
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Create."""
+        del world
+        return provisioner.volumes.create(self.wanted(), PATIENT).volume_id
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """Nothing, or the whole image, which can be mounted."""
+        found = sizes(provisioner)
+        assert found == {"subject": SUBJECT_BYTES} or (found == {} and not done), found
+        if found:
+            assert (world.control / "volumes/subject/disk.img").stat().st_size == SUBJECT_BYTES
+            self.stage(world, provisioner)
+            self.unstage(world, provisioner)
+
+
+class ImageExpand(ImageBase):
+    """ControllerExpandVolume of an image that is published."""
+
+    commit = r"^rename.*staging.*volumes>, \"subject/volume.json\""
+    before = after = ("staged", "subject")
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Expand."""
+        return str(provisioner.volumes.expand(world.subject, CapacityRange(_MORE_BYTES), MULTI, PATIENT).capacity_bytes)
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """The old size, or the new one; the file and its device never have less."""
+        size = sizes(provisioner)["subject"]
+        assert size in ((_MORE_BYTES,) if done else (SUBJECT_BYTES, _MORE_BYTES))
+        assert (world.control / "volumes/subject/disk.img").stat().st_size >= size
+        assert (world.targets / "subject/file").read_text() == _WORDS
+
+
+class ImageStage(ImageBase):
+    """NodeStageVolume of an image: a device, a check, a mount."""
+
+    after = ("staged",)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Stage."""
+        self.stage(world, provisioner)
+        return "staged"
+
+
+class ImageUnstage(ImageBase):
+    """NodeUnstageVolume of an image."""
+
+    before = ("staged",)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Unstage."""
+        provisioner.publishing.unstage(world.subject, str(world.targets / "staged"))
+        return "unstaged"
+
+
+class ImagePublish(ImageBase):
+    """NodePublishVolume of a staged image."""
+
+    before, after = ("staged",), ("staged", "subject")
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Publish."""
+        self.publish(world, provisioner)
+        return "published"
+
+
+class BlockPublish(ImageBase):
+    """NodePublishVolume of a raw block volume, which attaches its device."""
+
+    capability = _BLOCK
+    after = ("subject",)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Publish."""
+        self.publish(world, provisioner)
+        return "published"
+
+
+class BlockUnpublish(ImageBase):
+    """NodeUnpublishVolume of a raw block volume, which lets its device go."""
+
+    capability = _BLOCK
+    before = ("subject",)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Unpublish."""
+        provisioner.publishing.unpublish(world.subject, str(world.targets / "subject"), PATIENT)
+        return "unpublished"
+
+
+def devices(world: World) -> list[int]:
+    """List the loop devices of the world's images."""
+    found = []
+    for number, _ in loops.ours():
+        with suppress(OSError):  # another lane's, which went meanwhile
+            backing = Path(f"/sys/block/loop{number}/loop/backing_file").read_text(encoding="utf-8")
+            if f"/{world.place.name}/" in backing and str(world.place.parent) in backing:
+                found.append(number)
+    return found
