@@ -7,8 +7,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-vm test-cluster cluster-up cluster-down chaos bench stubs lint format coverage clean debian vm sanity helm cluster \
-	generate
+.PHONY: help demo test test-vm test-cluster e2e cluster-up cluster-down chaos bench stubs lint format coverage clean \
+	debian vm sanity helm cluster generate
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -28,7 +28,7 @@ kinds = $(addprefix tests/,$(1)) --kinds $(subst $(space),$(comma),$(1)) $(if $(
 TWO_WIDE := -n 2 --dist loadgroup
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.synced  ## the whole life of volumes through the real socket, step by step
 	@.venv/bin/csi-local-path demo
@@ -42,7 +42,10 @@ test-vm: debian vm .venv/.synced  ## limits by project quotas, in an emulated ma
 test-cluster: debian .venv/.synced helm cluster  ## tests in a real Kubernetes of three nodes
 	@$(PYTHON) -m tests.cluster run $(PYTEST) $(call kinds,cluster)
 
-cluster-up: debian .venv/.synced cluster  ## that Kubernetes, to be used by hand
+e2e: debian .venv/.synced helm cluster  ## all of Kubernetes' external-storage suite (an hour)
+	@$(PYTHON) -m tests.cluster run $(PYTHON) -m tests.cluster e2e --all
+
+cluster-up: debian .venv/.synced helm cluster  ## that Kubernetes, to be used by hand
 	@$(PYTHON) -m tests.cluster up
 
 cluster-down:  ## end it; nothing of it stays

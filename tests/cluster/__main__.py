@@ -9,8 +9,11 @@ from pathlib import Path
 
 import click
 
+from tests.cluster.e2e.suite import run_suite, summary
 from tests.cluster.lab import lifecycle, places
 from tests.cluster.lab.archives import make_archives
+from tests.cluster.lab.driver_image import make_driver_archive
+from tests.cluster.lab.install import install
 from tests.cluster.lab.places import ClusterError
 from tests.cluster.lab.site import nodes
 
@@ -25,9 +28,10 @@ def main() -> None:
 @main.command()
 @click.option("--nodes", "count", default=3, show_default=True, help="how many nodes")
 def up(count: int) -> None:
-    """Start a cluster; ends the half of it that started when the rest does not."""
+    """Start a cluster with the driver in it; ends the half that started when the rest does not."""
     try:
-        lifecycle.up(count, make_archives())
+        lifecycle.up(count, [*make_archives(), make_driver_archive()])
+        install()
     except BaseException:
         lifecycle.down()
         raise
@@ -74,6 +78,15 @@ def enter(place: str, command: tuple[str, ...]) -> None:
 def kubectl(arguments: tuple[str, ...]) -> None:
     """Run kubectl as administrator."""
     _become(lifecycle.kubectl(*arguments))
+
+
+@main.command()
+@click.option("--all", "everything", is_flag=True, help="also what is slow, serial or disruptive")
+def e2e(everything: bool) -> None:
+    """Run Kubernetes' external-storage suite; its log and report come to lie in build/e2e."""
+    verdict = run_suite(everything=everything, patience_s=3 * 3600)
+    click.echo("\n".join(summary(verdict)))
+    sys.exit(verdict.exit_status)
 
 
 def _become(command: list[str]) -> None:

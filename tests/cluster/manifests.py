@@ -6,21 +6,23 @@ from typing import Any
 
 from tests.cluster.lab.archives import BUSYBOX_IMAGE
 
-DRIVER = "local-path.csi.dev"
 TOPOLOGY_KEY = "topology.local-path.csi.dev/node"
 CLASS = "local-path"
 SMALL_CLASS = "local-path-small"
+DISPOSABLE_CLASS = "local-path-disposable"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
 MOUNT = "/data"
 
 
-def claim(name: str, size: str = "64Mi", storage_class: str = CLASS, mode: str = "ReadWriteOnce") -> dict[str, Any]:
-    """Give a claim."""
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": claim_spec(size, storage_class, mode),
-    }
+def claim(
+    name: str, size: str = "64Mi", storage_class: str = CLASS, mode: str = "ReadWriteOnce", node: str = ""
+) -> dict[str, Any]:
+    """Give a claim; with a node it looks as if the scheduler had chosen that one, and needs no pod to be bound."""
+    metadata: dict[str, Any] = {"name": name}
+    if node:
+        metadata["annotations"] = {SELECTED_NODE: node}
+    spec = claim_spec(size, storage_class, mode)
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
 def claim_spec(size: str = "64Mi", storage_class: str = CLASS, mode: str = "ReadWriteOnce") -> dict[str, Any]:

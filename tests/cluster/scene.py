@@ -20,12 +20,15 @@ class Scene:
         kube.wait("ServiceAccount", "default", namespace, lambda _: True)
 
     def clear(self) -> None:
-        """Remove the namespace, and see that every volume of its claims goes with it."""
+        """Remove all in the namespace, and see that every volume of its claims goes with it.
+
+        The namespace itself goes later: its own controller takes seconds to find it empty.
+        """
         volumes = [volume["metadata"]["name"] for volume in self.volumes()]
-        for one in self.kube.list("Pod", self.namespace):
-            self.kube.delete("Pod", one["metadata"]["name"], self.namespace, grace_s=0)
+        for kind in ("StatefulSet", "Pod", "PersistentVolumeClaim"):
+            for one in self.kube.list(kind, self.namespace):
+                self.kube.delete(kind, one["metadata"]["name"], self.namespace, grace_s=0)
         self.kube.delete("Namespace", self.namespace)
-        self.kube.wait_gone("Namespace", self.namespace, patience_s=_LONG_S)
         for name in volumes:
             self.kube.wait_gone("PersistentVolume", name, patience_s=_LONG_S)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from tests.cluster.kube import Kube, execute
 from tests.cluster.lab import lifecycle
-from tests.cluster.lab.hub import api_ready
+from tests.cluster.lab.hub import api_ready, outage
 from tests.cluster.lab.places import wait_until
-from tests.cluster.lab.site import HUB, nodes
-from tests.cluster.lab.supervisor import hold, release
+from tests.cluster.lab.site import nodes
 from tests.cluster.scene import Scene
 
 
@@ -20,12 +19,8 @@ def test_pods_of_different_nodes_reach_each_other_and_the_api_server(scene: Scen
 
 
 def test_api_server_goes_and_comes_back(kube: Kube) -> None:
-    hold(HUB, "kube-apiserver")
-    try:
+    with outage():
         assert not api_ready()
-    finally:
-        release(HUB, "kube-apiserver")
-    wait_until(api_ready, "the API server serves")
     assert len(kube.list("Node")) == len(nodes())
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tests.support.ginkgo import Verdict, read_specs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,28 +23,6 @@ SECRET_FIELDS = (
     "NodePublishVolumeSecret",
     "ControllerExpandVolumeSecret",
 )
-
-
-@dataclass(frozen=True)
-class Spec:
-    """One spec as the judge saw it. state: passed, failed, skipped, pending, panicked, ...; why: its message."""
-
-    name: str
-    state: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a run of the judge gave. output: all that it printed, for a failure's message."""
-
-    exit_status: int
-    specs: tuple[Spec, ...]
-    output: str
-
-    def in_state(self, *states: str) -> dict[str, str]:
-        """Give name and message of the specs in these states."""
-        return {spec.name: spec.why for spec in self.specs if spec.state in states}
 
 
 def run_judge(program: Path, endpoint: str, tmp: Path, *options: str) -> Verdict:
@@ -75,18 +54,4 @@ def run_judge(program: Path, endpoint: str, tmp: Path, *options: str) -> Verdict
         check=False,
     )
     assert report.exists(), f"the judge left no report:\n{done.stdout}"
-    return Verdict(done.returncode, _specs(json.loads(report.read_text())), done.stdout)
-
-
-def _specs(report: list[dict[str, Any]]) -> tuple[Spec, ...]:
-    """Read the specs of ginkgo's JSON report; other nodes (set-up, tear-down of the suite) are no specs."""
-    return tuple(
-        Spec(
-            name=" / ".join([*(entry["ContainerHierarchyTexts"] or []), entry["LeafNodeText"]]),
-            state=entry["State"],
-            why=entry.get("Failure", {}).get("Message", ""),
-        )
-        for suite in report
-        for entry in suite["SpecReports"]
-        if entry["LeafNodeType"] == "It"
-    )
+    return Verdict(done.returncode, read_specs(report), done.stdout)

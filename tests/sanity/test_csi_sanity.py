@@ -12,8 +12,9 @@ import pytest
 
 from csi.pb import csi_pb2
 from provisioner.linux.mountinfo import read_mountinfo
-from tests.sanity.judge import SECRET, Verdict, run_judge
+from tests.sanity.judge import SECRET, run_judge
 from tests.support.filesystems import loop_filesystem
+from tests.support.ginkgo import Verdict
 from tests.support.served import Served, one_pool, served
 
 if TYPE_CHECKING:

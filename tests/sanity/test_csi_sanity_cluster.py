@@ -12,9 +12,10 @@ import pytest
 
 from csi.pb import csi_pb2
 from provisioner.linux.mountinfo import read_mountinfo
-from tests.sanity.judge import SECRET, Verdict, run_judge
+from tests.sanity.judge import SECRET, run_judge
 from tests.sanity.test_csi_sanity import SKIPS, SPECS, find_judge
 from tests.support.clustered import Cluster, clustered
+from tests.support.ginkgo import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

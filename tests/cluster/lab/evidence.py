@@ -8,7 +8,8 @@ from tests.cluster.lab.lifecycle import kubectl
 from tests.cluster.lab.places import ClusterError
 from tests.cluster.lab.site import NAMESPACE
 
-_LINES = 60
+_LINES = 40
+_WIDTH = 300
 _ASKED = (
     ("get", "pods", "-A", "-o", "wide"),
     ("get", "pvc,pv", "-A"),
@@ -28,4 +29,4 @@ def _tail(asked: tuple[str, ...]) -> str:
         done = subprocess.run(kubectl(*asked), capture_output=True, text=True, timeout=20, check=False)
     except (ClusterError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return "\n".join((done.stdout + done.stderr).splitlines()[-_LINES:])
+    return "\n".join(line[:_WIDTH] for line in (done.stdout + done.stderr).splitlines()[-_LINES:])

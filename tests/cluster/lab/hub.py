@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ssl
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.pki import CA, PKI
-from tests.cluster.lab.site import ADMIN, API_SERVICE, API_URL, FOLDER, HUB_ADDRESS, SERVICES, program
-from tests.cluster.lab.supervisor import Program
+from tests.cluster.lab.places import wait_until
+from tests.cluster.lab.site import ADMIN, API_SERVICE, API_URL, FOLDER, HUB, HUB_ADDRESS, SERVICES, program
+from tests.cluster.lab.supervisor import Program, hold, release
 
 BRIDGE = "br0"
 
@@ -43,6 +46,17 @@ def api_ready() -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@contextmanager
+def outage() -> Iterator[None]:
+    """Take the API server away for a while."""
+    hold(HUB, "kube-apiserver")
+    try:
+        yield
+    finally:
+        release(HUB, "kube-apiserver")
+        wait_until(api_ready, "the API server serves again")
 
 
 def _apiserver() -> list[str]:

@@ -13,6 +13,7 @@ from tests.cluster.lab.commands import run
 from tests.cluster.lab.hub import BRIDGE
 from tests.cluster.lab.places import ClusterError, entering, wait_until
 from tests.cluster.lab.site import ADMIN, FOLDER, HUB, LOGS, PROGRAMS, Node, nodes, program
+from tests.cluster.lab.supervisor import is_up
 
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INOTIFY_BEFORE = FOLDER / "inotify"
@@ -30,6 +31,7 @@ def up(count: int, archives: list[Path]) -> None:
     _raise_inotify()
     pki.make(nodes())
     places.start(HUB)
+    wait_until(lambda: is_up(HUB, "etcd"), "the hub has its network")
     with ThreadPoolExecutor() as pool:
         for node in nodes():
             start_node(node)

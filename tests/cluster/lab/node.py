@@ -132,6 +132,7 @@ def _kubelet(node: Node) -> dict[str, object]:
         "tlsCertFile": f"{pki.PKI}/{node.name}.crt",
         "tlsPrivateKeyFile": f"{pki.PKI}/{node.name}.key",
         "resolvConf": "",
+        "clusterDNS": ["10.96.0.10"],  # nobody answers there, but the kubelet does not complain of its absence
         "volumePluginDir": f"{node.folder}/flex",
         "nodeStatusUpdateFrequency": "4s",
         "nodeLeaseDurationSeconds": 16,

@@ -43,30 +43,46 @@ def kubeconfig(node: Node) -> Path:
 
 
 class _Authority:
+    """Signs certificates with all that a strict reader, such as Python's from 3.13 on, wants to find in them."""
+
     def __init__(self) -> None:
         self._key = _new_key(PKI / "ca.key")
         self._name = _subject("csi-local-path test cluster")
-        basic = x509.BasicConstraints(ca=True, path_length=0)
-        built = _builder(self._name, self._name, self._key).add_extension(basic, critical=True)
-        CA.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        built = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, 0), critical=True)
+        self._write(CA, built.add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True))
 
     def issue(self, file: str, name: str, organization: str, hosts: list[str], addresses: list[str]) -> None:
         """Write `file`.key and `file`.crt for a subject that is server and client."""
         key = _new_key(PKI / f"{file}.key")
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        built = _builder(_subject(name, organization), self._name, key).add_extension(purposes, critical=False)
+        built = self._builder(_subject(name, organization), key).add_extension(purposes, critical=False)
+        built = built.add_extension(_key_usage(digital_signature=True), critical=True)
         others = [*map(x509.DNSName, hosts), *(x509.IPAddress(ipaddress.ip_address(one)) for one in addresses)]
         if others:
             built = built.add_extension(x509.SubjectAlternativeName(others), critical=False)
-        (PKI / f"{file}.crt").write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        self._write(PKI / f"{file}.crt", built)
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier)
+        return (
+            x509.CertificateBuilder(issuer_name=self._name, subject_name=subject, public_key=key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _EARLIER)
+            .not_valid_after(now + _LIFE)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+
+    def _write(self, path: Path, built: x509.CertificateBuilder) -> None:
+        path.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-    return (
-        builder.serial_number(x509.random_serial_number()).not_valid_before(now - _EARLIER).not_valid_after(now + _LIFE)
-    )
+def _key_usage(**wanted: bool) -> x509.KeyUsage:
+    names = "digital_signature content_commitment key_encipherment data_encipherment key_agreement"
+    names += " key_cert_sign crl_sign encipher_only decipher_only"
+    return x509.KeyUsage(**{name: wanted.get(name, False) for name in names.split()})
 
 
 def _subject(name: str, organization: str = "") -> x509.Name:

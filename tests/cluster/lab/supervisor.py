@@ -34,16 +34,21 @@ class Program:
     after: Callable[[], bool] = _at_once
 
 
+def is_up(place: str, name: str) -> bool:
+    """Tell whether a program of a place runs."""
+    return _flag("running", place, name).exists()
+
+
 def hold(place: str, name: str) -> None:
     """End a program and keep it down."""
     _flag("held", place, name).touch()
-    wait_until(lambda: not _flag("running", place, name).exists(), f"{name} of {place} is down")
+    wait_until(lambda: not is_up(place, name), f"{name} of {place} is down")
 
 
 def release(place: str, name: str) -> None:
     """Let a program run again."""
     _flag("held", place, name).unlink(missing_ok=True)
-    wait_until(_flag("running", place, name).exists, f"{name} of {place} runs")
+    wait_until(lambda: is_up(place, name), f"{name} of {place} runs")
 
 
 class Supervisor:

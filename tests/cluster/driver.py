@@ -1,0 +1,72 @@
+"""The driver's own pods: found, killed, made anew."""
+
+from __future__ import annotations
+
+from tests.cluster.kube import Kube, Object
+from tests.cluster.lab.commands import run
+from tests.cluster.lab.places import entering
+from tests.cluster.lab.site import NAMESPACE, Node, program
+
+AGENTS = "app.kubernetes.io/component=node"
+CONTROLLERS = "app.kubernetes.io/component=controller"
+_READY_S = 90.0
+
+
+def agent(kube: Kube, node: Node) -> Object:
+    """Give the agent's pod of a node."""
+    found = [one for one in kube.list("Pod", NAMESPACE, AGENTS) if one["spec"].get("nodeName") == node.name]
+    assert len(found) == 1, f"wanted one agent on {node.name}, found {len(found)}"
+    return found[0]
+
+
+def container_id(pod: Object, name: str = "driver") -> str:
+    """Give the id of a container that runs."""
+    found = next(one for one in pod["status"]["containerStatuses"] if one["name"] == name)
+    return str(found["containerID"]).removeprefix("containerd://")
+
+
+def signal_container(node: Node, container: str, signal: str = "SIGKILL") -> None:
+    """Send a signal to a container's first process; needs no API server."""
+    ctr = [*entering(node.name), program("ctr"), "-n", "k8s.io"]
+    run(*ctr, "tasks", "kill", "--signal", signal, container)
+
+
+def controllers(kube: Kube) -> list[Object]:
+    """Give the pods of the controller, the leader of csi-provisioner first."""
+    lease = kube.get("Lease", "local-path-csi-dev", NAMESPACE)
+    leader = lease["spec"]["holderIdentity"] if lease else ""
+    pods = kube.list("Pod", NAMESPACE, CONTROLLERS)
+    return sorted(pods, key=lambda pod: not _leads(pod, leader))
+
+
+def _leads(pod: Object, leader: str) -> bool:
+    """Tell whether a pod is a leader: the sidecars call themselves by time or host name, with the pod's in it."""
+    return str(pod["metadata"]["name"]) in leader.replace("_", "-")
+
+
+def renew(kube: Kube, selector: str) -> None:
+    """Make the driver's pods anew: one that was killed often is started again late."""
+    for old in kube.list("Pod", NAMESPACE, selector):
+        kube.delete("Pod", old["metadata"]["name"], NAMESPACE, grace_s=1)
+        kube.wait_gone("Pod", old["metadata"]["name"], NAMESPACE)
+    wait_ready(kube)
+
+
+def wait_ready(kube: Kube) -> None:
+    """Wait until all that the chart wants runs."""
+    kube.wait("DaemonSet", "csi-local-path-node", NAMESPACE, _daemons_ready, _READY_S)
+    kube.wait("Deployment", "csi-local-path-controller", NAMESPACE, _replicas_ready, _READY_S)
+
+
+def _daemons_ready(found: Object) -> bool:
+    status = found["status"]
+    current = status.get("observedGeneration") == found["metadata"]["generation"]
+    wanted = status["desiredNumberScheduled"]
+    return bool(current and wanted == status.get("updatedNumberScheduled") == status.get("numberReady"))
+
+
+def _replicas_ready(found: Object) -> bool:
+    status, wanted = found["status"], found["spec"]["replicas"]
+    current = status.get("observedGeneration") == found["metadata"]["generation"]
+    counts = {status.get(name) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+    return bool(current and counts == {wanted})

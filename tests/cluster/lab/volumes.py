@@ -1,0 +1,35 @@
+"""What lies on the disks of the nodes, seen from outside of the cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.cluster.lab.places import pid_of
+from tests.cluster.lab.pools import disks
+from tests.cluster.lab.site import Node, nodes
+
+
+def root(node: Node) -> Path:
+    """Give the root of a node's filesystem."""
+    return Path(f"/proc/{pid_of(node.name)}/root")
+
+
+def volumes_on(node: Node) -> set[str]:
+    """Name the volumes on all disks of a node."""
+    found: set[str] = set()
+    for disk in disks(node):
+        folder = root(node) / disk.path.relative_to("/") / ".csi-local-path/volumes"
+        found.update(os.listdir(folder))
+    return found
+
+
+def all_volumes() -> set[str]:
+    """Name the volumes of all nodes."""
+    return set().union(*map(volumes_on, nodes()))
+
+
+def mounts_in(node: Node) -> set[str]:
+    """Give the places at which a node's kubelet has volumes of CSI drivers mounted."""
+    table = Path(f"/proc/{pid_of(node.name)}/mountinfo").read_text().splitlines()
+    return {words[4] for words in map(str.split, table) if "/volumes/kubernetes.io~csi/" in words[4]}
