@@ -15,7 +15,7 @@ from tests.cluster.lab.archives import make_archives
 from tests.cluster.lab.driver_image import make_driver_archive
 from tests.cluster.lab.install import install
 from tests.cluster.lab.places import ClusterError
-from tests.cluster.lab.site import nodes
+from tests.cluster.lab.site import HUB, nodes
 
 _ANY = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -29,6 +29,8 @@ def main() -> None:
 @click.option("--nodes", "count", default=3, show_default=True, help="how many nodes")
 def up(count: int) -> None:
     """Start a cluster with the driver in it; ends the half that started when the rest does not."""
+    if places.find(HUB) is not None:
+        raise ClusterError("a cluster runs already; make cluster-down ends it")
     try:
         lifecycle.up(count, [*make_archives(), make_driver_archive()])
         install()

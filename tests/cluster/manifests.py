@@ -9,6 +9,7 @@ from tests.cluster.lab.archives import BUSYBOX_IMAGE
 TOPOLOGY_KEY = "topology.local-path.csi.dev/node"
 CLASS = "local-path"
 SMALL_CLASS = "local-path-small"
+IMAGE_CLASS = "local-path-image"
 DISPOSABLE_CLASS = "local-path-disposable"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 MOUNT = "/data"

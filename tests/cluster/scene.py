@@ -62,6 +62,14 @@ class Scene:
 
         return self.kube.wait("Pod", name, self.namespace, is_it, patience_s)
 
+    def restarted(self, name: str, patience_s: float = _LONG_S) -> Object:
+        """Wait until a pod runs whose container has been started again."""
+
+        def is_it(pod: Object) -> bool:
+            return is_running(pod) and pod["status"]["containerStatuses"][0]["restartCount"] > 0
+
+        return self.kube.wait("Pod", name, self.namespace, is_it, patience_s)
+
     def bound(self, name: str, patience_s: float = _LONG_S) -> Object:
         """Wait until a claim is bound; gives its PersistentVolume."""
         found = self.kube.wait("PersistentVolumeClaim", name, self.namespace, is_bound, patience_s)

@@ -16,7 +16,7 @@ from tests.cluster.driver import (
     signal_container,
     wait_ready,
 )
-from tests.cluster.kube import Kube, Object, is_bound, is_running
+from tests.cluster.kube import Kube, Object, is_bound
 from tests.cluster.lab import lifecycle
 from tests.cluster.lab.hub import outage
 from tests.cluster.lab.places import wait_until
@@ -103,10 +103,6 @@ def test_rebooted_node_mounts_its_volumes_again(scene: Scene) -> None:
     script = f"echo start >> {MOUNT}/starts; sync; exec sleep 100000"
     scene.pod("writer", "data", node=node.name, script=script, restartPolicy="Always")
     lifecycle.reboot(node)
-
-    def is_started_again(pod: Object) -> bool:
-        return is_running(pod) and pod["status"]["containerStatuses"][0]["restartCount"] > 0
-
-    scene.kube.wait("Pod", "writer", scene.namespace, is_started_again, LONGEST_S)
+    scene.restarted("writer")
     assert scene.run("writer", f"cat {MOUNT}/starts") == "start\nstart\n"
     wait_until(lifecycle.all_ready, "all nodes are ready")

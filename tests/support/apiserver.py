@@ -68,6 +68,7 @@ def _apiserver(folder: Path, clients: int, port: int) -> list[str]:
     return [
         f"--etcd-servers=http://127.0.0.1:{clients}",
         "--bind-address=127.0.0.1",
+        "--advertise-address=192.0.2.1",  # nobody is told; without it a default route is wanted
         "--endpoint-reconciler-type=none",  # loopback is no endpoint for a Service
         "--external-hostname=127.0.0.1",
         f"--secure-port={port}",

@@ -36,6 +36,7 @@ def _values() -> dict[str, object]:
             {"name": "local-path", "default": True},
             {"name": "local-path-small", "parameters": {"pool": "small"}},
             {"name": "local-path-second", "parameters": {"pool": "second"}},
+            {"name": "local-path-image", "parameters": {"backend": "image", "enforce": "required"}},
             {"name": "local-path-disposable", "parameters": {"onNodeGone": "delete"}},
             {"name": "local-path-immediate", "volumeBindingMode": "Immediate"},
         ],

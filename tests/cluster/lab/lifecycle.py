@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.cluster.lab import cgroups, pki, places
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.hub import BRIDGE
+from tests.cluster.lab.loops import ensure_detached
 from tests.cluster.lab.places import ClusterError, entering, wait_until
 from tests.cluster.lab.site import ADMIN, FOLDER, HUB, LOGS, PROGRAMS, Node, nodes, program
 from tests.cluster.lab.supervisor import is_up
@@ -21,9 +22,7 @@ _INOTIFY_NEEDED = 1024  # of this machine's root; containerd and kubelet take so
 
 
 def up(count: int, archives: list[Path]) -> None:
-    """Start a new cluster of so many nodes with these images; returns when all nodes are ready."""
-    if places.find(HUB) is not None:
-        raise ClusterError("a cluster runs already; make cluster-down ends it")
+    """Start a new cluster of so many nodes with these images, in the place of any other; returns when it is ready."""
     down()
     for folder in (LOGS, FOLDER / "held", FOLDER / "running"):
         folder.mkdir(parents=True)
@@ -43,7 +42,7 @@ def down() -> None:
     """End the cluster, if there is one, and whatever it left; the logs of the last one stay."""
     places.kill_all()
     cgroups.ensure_absent()
-    wait_until(lambda: not _loop_devices(), "the disks' loop devices are gone")
+    ensure_detached(FOLDER)
     if _INOTIFY_BEFORE.exists():
         _INOTIFY.write_text(_INOTIFY_BEFORE.read_text())
     last = FOLDER.with_name("cluster-log")
@@ -71,6 +70,7 @@ def kill_node(node: Node) -> None:
     """End a node at once, as a power cut does."""
     places.kill(node.name)
     cgroups.ensure_absent(node.name)
+    ensure_detached(node.folder)
 
 
 def reboot(node: Node) -> None:
@@ -118,13 +118,3 @@ def _raise_inotify() -> None:
     if now < _INOTIFY_NEEDED:
         _INOTIFY_BEFORE.write_text(str(now))
         _INOTIFY.write_text(str(_INOTIFY_NEEDED))
-
-
-def _loop_devices() -> list[Path]:
-    """Give the loop devices of our disks; each goes with the last namespace that has it mounted."""
-    found = []
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # gone since
-            if file.read_text().startswith(f"{FOLDER}/"):
-                found.append(file.parents[1])
-    return found
