@@ -10,6 +10,8 @@ import msgspec
 from provisioner.settings import PoolSettings, Settings, SettingsError, check_pools
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+# A Lease is renewed about once a minute: whoever waits for less takes a node that restarts for one that is down.
+SilentSeconds = Annotated[float, msgspec.Meta(ge=90)]
 
 _GLOB = frozenset("*?[")
 
@@ -35,7 +37,7 @@ class ControllerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     orphan_sweep_seconds: pause between two looks for such.
     """
 
-    node_down_reschedule_seconds: Seconds = 300.0
+    node_down_reschedule_seconds: SilentSeconds = 300.0
     node_gone_grace_seconds: Seconds = 3600.0
     orphan_age_seconds: Seconds = 3600.0
     orphan_sweep_seconds: Seconds = 300.0

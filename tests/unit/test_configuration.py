@@ -80,6 +80,10 @@ def test_a_controller_s_file_may_be_empty() -> None:
             "nodes[0].pools[0].path: wanted an absolute path, found 'x'",
         ),
         ({"controller": {"orphanAgeSeconds": 0}}, "controller.orphanAgeSeconds: wanted a number > 0, found 0"),
+        (
+            {"controller": {"nodeDownRescheduleSeconds": 60}},
+            "controller.nodeDownRescheduleSeconds: wanted a number >= 90, found 60",
+        ),
         ({"controller": {"orphanage": 1}}, "controller.orphanage: unknown key; did you mean"),
     ],
 )
