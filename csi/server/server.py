@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from csi.server.interceptor import Observe
     from csi.services.domain import Provisioner
 
-_IDENTITY_WORKERS = 2
-_WORKERS = 4
+_IDENTITY_WORKERS = 3
+_WORKERS = 3
 
 
 def build_server(
@@ -55,7 +55,7 @@ def new_server(
     observe: is told each call's method, code and seconds. inner: interceptors nearer to the services than ours.
 
     workers: calls that run at once; more wait, for refusing them would need a code that means something else.
-    Four overlap the waits of a disk. With eight, on two cores, each call cost a third more processor time, for
+    Three overlap the waits of a disk. With eight, on two cores, each call cost a third more processor time, for
     threads that took the interpreter's lock from each other, and fewer volumes were created in a second.
     """
     interceptor = Interceptor(
