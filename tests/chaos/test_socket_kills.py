@@ -133,7 +133,7 @@ def _acknowledged(call: Rpc) -> bool:
 def choose(threads: list[list[SystemCall]], site: Site, took_s: float) -> list[SystemCall | Moment]:
     """Choose points: the reading of the request, each call of the thread that works, the answer, and moments."""
     working = [calls for calls in threads if any(f'"{site.place}' in call.line for call in calls)]
-    points: list[SystemCall | Moment] = [call for call in max(working, key=len) if is_point(call)]
+    points: list[SystemCall | Moment] = [call for call in max(working, key=len) if is_point(call) and not call.wakes]
     for name in ("recvmsg", "sendmsg"):  # whichever thread does it
         first = next(call for calls in threads for call in calls if call.name == name)
         points += [] if first in points else [first]

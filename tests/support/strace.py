@@ -45,6 +45,11 @@ class SystemCall:
         """Tell whether strace gave the result in the kernel's place."""
         return "(INJECTED)" in self.line
 
+    @property
+    def wakes(self) -> bool:
+        """Tell whether it is about an eventfd, by which gRPC wakes a thread: how often, depends on who sleeps."""
+        return "<anon_inode:[eventfd]>" in self.line
+
     def __str__(self) -> str:
         return f"{self.name}#{self.occurrence} {self.line}"
 

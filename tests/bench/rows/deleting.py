@@ -26,7 +26,6 @@ MOST_CREATES = 500  # of one round; erasing is waited for all the same
 # Calls that depend on who runs beside the thread, not on what it does: they wait for the interpreter's lock,
 # or do a part of the transport's work that any thread of gRPC may do.
 BESIDE = ("futex", "sched_yield", "restart_syscall", "sendmsg", "recvmsg", "epoll_wait", "epoll_ctl", "poll")
-WAKING = "<anon_inode:[eventfd]>"
 
 
 class Samples:
@@ -109,7 +108,7 @@ def _traced_delete(target: Target, files: int) -> Counter[str]:
     name = volume.volume_id.partition(".")[2]
     own = [text for text in threads if any(_renames(line, name) for line in text.splitlines())]
     calls = [call for text in own or threads for call in parse(text)]
-    return Counter(call.name for call in calls if call.name not in BESIDE and WAKING not in call.line)
+    return Counter(call.name for call in calls if call.name not in BESIDE and not call.wakes)
 
 
 def _renames(line: str, folder: str) -> bool:
