@@ -90,6 +90,12 @@ class ImageBase(Base):
         assert os.listdir(world.targets) == ["sibling"]
         wait_until(lambda: devices(world) == [], "loop devices are left")
 
+    def clean(self, place: Path) -> None:
+        """Detach too what an operation that was not checked has attached for longer than a process lives."""
+        for number in devices(World(place)):
+            loops.detach(number)
+        super().clean(place)
+
 
 class ImageCreate(ImageBase):
     """CreateVolume of an image."""

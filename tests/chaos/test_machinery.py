@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,3 +39,11 @@ def test_a_point_that_is_not_reached_is_a_finding(matrix: Matrix) -> None:
     findings = matrix.try_all("in-place", renames)  # which renames nothing
     assert len(findings) == len(renames) > 0
     assert all("not reached" in finding for finding in findings)
+
+
+def test_cleaning_lets_go_of_a_device_that_no_check_let_go(matrix: Matrix) -> None:
+    with matrix.lane() as lane:
+        outcome = lane.record("block-publish")
+        lane.clean("block-publish", outcome.place)
+    shown = [file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert [path for path in shown if f"/{outcome.place.name}/pool/" in path] == []
