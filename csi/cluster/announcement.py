@@ -8,6 +8,7 @@ comes in a later release has a default; only a change that older readers must no
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 import msgspec
@@ -19,6 +20,8 @@ ANNOTATION = "local-path.csi.dev/announcement"
 SCHEMA = 1
 
 _MOST_POOLS = 256
+_V6 = 6
+_PORTS = 65536
 
 
 class Announcement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -28,6 +31,16 @@ class Announcement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     certificate: Annotated[str, msgspec.Meta(max_length=LONGEST_PEM)]
     address: Annotated[str, msgspec.Meta(max_length=300)] = ""
     pools: Annotated[tuple[PoolFacts, ...], msgspec.Meta(max_length=_MOST_POOLS)] = ()
+
+    def check_address(self) -> None:
+        """Raise ValueError unless the address is 'ip:port': a name would be looked up, and some mean a socket."""
+        host, _, port = self.address.rpartition(":")
+        is_bracketed = host.startswith("[") and host.endswith("]")
+        ip = ipaddress.ip_address(host[1:-1] if is_bracketed else host)
+        if (ip.version == _V6) != is_bracketed or "%" in host:
+            raise ValueError(f"address: wanted 'ip:port' or '[ip]:port', found {self.address!r}")
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) < _PORTS):
+            raise ValueError(f"address: wanted a port, found {port!r}")
 
 
 class _Header(msgspec.Struct):

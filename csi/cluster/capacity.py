@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from provisioner.parameters import ClassParameters
 
 _NONE = AvailableCapacity(0, 0)
+_MOST_BYTES = 2**63 - 1  # that CSI can say; a node may claim as much for itself
 
 
 class InFlight:
@@ -74,7 +75,7 @@ class Capacity:
         else:
             nodes = [node for node in map(self._directory.node_with_id, node_ids) if node]
         room = [self._room(node, asked, content, wanted) for node in nodes]
-        return AvailableCapacity(sum(room), max(room, default=0))
+        return AvailableCapacity(min(sum(room), _MOST_BYTES), max(room, default=0))
 
     def _room(self, node: Node, asked: ClassParameters, content: Content, wanted: tuple[Capability, ...]) -> int:
         pool = node.pool_named(asked.pool)

@@ -61,6 +61,18 @@ def server_name_of(pem: str) -> str:
     """Give the name in somebody else's certificate; ValueError unless it is one certificate with one name of ours."""
     if len(pem) > LONGEST_PEM:
         raise ValueError(f"wanted a certificate of at most {LONGEST_PEM} characters, found {len(pem)}")
+    try:
+        names = _names_in(pem)
+    except ValueError:
+        raise
+    except Exception as error:  # what a certificate can be wrong in has errors of many kinds, without a common base
+        raise ValueError(f"wanted a certificate that can be read, found one with an error: {error}") from error
+    if len(names) != 1 or not names[0].endswith(_SUFFIX):
+        raise ValueError(f"wanted one name, that ends in {_SUFFIX}, found {[name[:253] for name in names[:2]]}")
+    return names[0]
+
+
+def _names_in(pem: str) -> list[str]:
     found = x509.load_pem_x509_certificates(pem.encode())
     if len(found) != 1:
         raise ValueError(f"wanted one certificate, found {len(found)}")
@@ -68,7 +80,4 @@ def server_name_of(pem: str) -> str:
         names = found[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound as error:
         raise ValueError("wanted a certificate with a name in it, found none") from error
-    (name,) = names.get_values_for_type(x509.DNSName) or [""]
-    if not name.endswith(_SUFFIX):
-        raise ValueError(f"wanted a name that ends in {_SUFFIX}, found {name[:253]!r}")
-    return name
+    return names.get_values_for_type(x509.DNSName)

@@ -169,8 +169,12 @@ class Creating:
         reasons: list[Exception] = []
         places = self._places(node_ids, wish, reasons)
         found, silent = self._find(places[:_MOST_ASKED], wish)
-        if found:
-            return self._at(found, wish)
+        while found:
+            response = self._try(found, wish, reasons, only_if_fits=False)
+            if response:
+                return response
+            places.remove(found)  # the volume went just now, or the node lies
+            found, silent = self._find(places[:_MOST_ASKED], wish)
         for place in places:
             if place.node.name not in silent:
                 response = self._try(place, wish, reasons)
@@ -178,10 +182,12 @@ class Creating:
                     return response
         raise _summary(reasons, [(error, self._nodes.is_given_up(node)) for node, error in silent.values()])
 
-    def _try(self, place: Place, wish: Wish, reasons: list[Exception]) -> csi_pb2.CreateVolumeResponse | None:
+    def _try(
+        self, place: Place, wish: Wish, reasons: list[Exception], *, only_if_fits: bool = True
+    ) -> csi_pb2.CreateVolumeResponse | None:
         """Let a node make the volume; None where it has no room, and why in `reasons`. Else an error ends the walk."""
         try:
-            return self._at(place, wish, only_if_fits=True)
+            return self._at(place, wish, only_if_fits=only_if_fits)
         except NodeUnsuited as error:
             reasons.append(error)
         except OutOfCapacity as error:

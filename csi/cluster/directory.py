@@ -241,8 +241,7 @@ def _node(name: str, lease: Lease, known: Node | None) -> Node:
         said = announcement.decode(lease.metadata.annotations.get(announcement.ANNOTATION, ""))
         same = known is not None and known.certificate == said.certificate
         server_name = known.server_name if known and same else server_name_of(said.certificate)
-        if not said.address:
-            raise ValueError("wanted an address, found none")
+        said.check_address()
     except ValueError as error:
         if known is None or known.address:
             log.warning("a node's announcement cannot be used", node=name, error=str(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -58,7 +59,7 @@ class NodeObjects:
         if self._clock() - at < _ASK_AGAIN_S:
             return uid
         try:
-            found = msgspec.json.decode(self._api().get(f"{objects.NODES}/{name}"), type=objects.Node)
+            found = msgspec.json.decode(self._api().get(f"{objects.NODES}/{quote(name, safe='')}"), type=objects.Node)
             uid = found.metadata.uid
         except ApiError as error:
             if not error.is_not_found:

@@ -70,8 +70,8 @@ class Nodes:
         peer = self._peers.peer(node)
         rpc = getattr(peer.controller, method)
         try:
-            with peer.calling():
-                response, call = rpc.with_call(request, timeout=patience_s, metadata=metadata)
+            with peer.waiting.calling(node.name, patience_s) as timeout_s:
+                response, call = rpc.with_call(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise self._failure(node, method, cast("grpc.Call", error)) from None
         except ValueError as error:  # the channel was closed meanwhile: the node has a new certificate
@@ -88,7 +88,7 @@ class Nodes:
             return ForwardedStatus(code, call.details() or "")
         self._peers.peer(node).note_silence()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineExceeded(f"node {node.name}: {method} was not answered before the caller's deadline; retry")
+            return DeadlineExceeded(f"node {node.name}: {method} was not answered in time; retry")
         return NodeUnavailable(f"node {node.name} does not answer: {call.details()}; it is asked again at the next try")
 
 

@@ -46,11 +46,37 @@ SERVER_OPTIONS = (
 )
 
 
-class Peer:
-    """A channel to one node, and what is known of whether it answers."""
+class Waiting:
+    """The calls to a node that wait for its answer; there are never so many that other nodes' calls find no thread."""
 
-    def __init__(self, node: Node, ours: Credentials) -> None:
-        self.node = node
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._since: dict[object, float] = {}
+
+    @contextmanager
+    def calling(self, node_name: str, patience_s: float) -> Iterator[float]:
+        """Count a call while it waits, and give how long it may.
+
+        Behind many others that is not long; NodeUnavailable where one of those has been waiting for that long already.
+        """
+        call, now = object(), monotonic()
+        with self._guard:
+            ahead, first = len(self._since), min(self._since.values(), default=now)
+            if ahead >= _STUCK_CALLS and now - first > _STUCK_S:
+                raise NodeUnavailable(f"node {node_name} keeps {ahead} calls waiting; retry later")
+            self._since[call] = now
+        try:
+            yield patience_s if ahead < _STUCK_CALLS else min(patience_s, _STUCK_S)
+        finally:
+            with self._guard:
+                del self._since[call]
+
+
+class Peer:
+    """A channel to one node, and what is known of whether it answers. waiting: of the node, whatever its channel."""
+
+    def __init__(self, node: Node, ours: Credentials, waiting: Waiting) -> None:
+        self.node, self.waiting = node, waiting
         credentials = grpc.ssl_channel_credentials(
             root_certificates=node.certificate.encode(),
             private_key=ours.private_key,
@@ -60,23 +86,6 @@ class Peer:
         self.channel = grpc.secure_channel(node.address, credentials, options)
         self.controller = csi_pb2_grpc.ControllerStub(self.channel)
         self.silent_since: float | None = None
-        self._guard = threading.Lock()
-        self._waiting: dict[object, float] = {}
-
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Count a call while it waits; NodeUnavailable where many wait already, and the first of them for long."""
-        call = object()
-        with self._guard:
-            since = min(self._waiting.values(), default=monotonic())
-            if len(self._waiting) >= _STUCK_CALLS and monotonic() - since > _STUCK_S:
-                raise NodeUnavailable(f"node {self.node.name} keeps {len(self._waiting)} calls waiting; retry later")
-            self._waiting[call] = monotonic()
-        try:
-            yield
-        finally:
-            with self._guard:
-                del self._waiting[call]
 
     def note_answer(self) -> None:
         """Know that it answers."""
@@ -110,7 +119,7 @@ class Peers:
             if peer is None or (peer.node.address, peer.node.certificate) != (node.address, node.certificate):
                 if peer:
                     stale.append(peer)
-                peer = self._peers[node.name] = Peer(node, self._ours)
+                peer = self._peers[node.name] = Peer(node, self._ours, peer.waiting if peer else Waiting())
             self._peers.move_to_end(node.name)
             while len(self._peers) > self._most:
                 stale.append(self._peers.popitem(last=False)[1])

@@ -5,7 +5,7 @@ It travels as trailing metadata, so that it comes with refusals too, and counts 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import grpc
 import msgspec
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 KEY = "local-path-room"  # JSON: {pool id: bytes}
+
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # of CSI's capacities
 
 # Those that change what is left.
 _METHODS = ("CreateVolume", "DeleteVolume", "ControllerExpandVolume")
@@ -70,7 +72,7 @@ def room_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, int
     for key, value in metadata or ():
         if key == KEY:
             try:
-                return msgspec.json.decode(value, type=dict[str, int])
+                return msgspec.json.decode(value, type=dict[str, _Bytes])
             except (msgspec.MsgspecError, UnicodeError):
                 return {}
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,6 +23,7 @@ from csi.pb import csi_pb2
 from csi.services.identity import NAME
 from csi.wire.statuses import ForwardedStatus
 from provisioner.errors import ProvisionerError
+from provisioner.listing import MAX_PAGE
 from provisioner.names import parse_volume_id
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _CALL_S = 10.0
-_MOST_PAGES = 1000
+_NODE_S = 30.0  # for all calls of a list, or of all discards: one that is slow must not keep the others waiting
+_MOST_PAGES = 25
 _MOST_AT_ONCE = 100  # of one node, in one sweep
 _SHOWN = 5
 # csi-provisioner names a volume by the uid of its claim. Of any other name, such as that of an ephemeral volume, nobody
@@ -102,11 +105,11 @@ class Sweep:
     def _volumes_on(self, node: Node) -> list[str]:
         """List a node's volumes, those of pools that are its own."""
         found: list[str] = []
-        token = ""
+        token, ends = "", monotonic() + _NODE_S
         for _ in range(_MOST_PAGES):
             request = csi_pb2.ListVolumesRequest(starting_token=token)
-            reply = self._nodes.call(node, "ListVolumes", request, _CALL_S)
-            for entry in reply.entries:
+            reply = self._nodes.call(node, "ListVolumes", request, _left(ends))
+            for entry in reply.entries[:MAX_PAGE]:
                 parsed = parse_volume_id(entry.volume.volume_id)
                 if parsed and self._nodes.directory.owns(node, parsed.pool_id):
                     found.append(entry.volume.volume_id)
@@ -136,9 +139,10 @@ class Sweep:
         """Discard what nobody ever used, and tell of the rest."""
         discarded: list[str] = []
         kept: dict[str, str] = {}
+        ends = monotonic() + _NODE_S
         for volume_id in volume_ids[:_MOST_AT_ONCE]:
             try:
-                self._discard(node, volume_id)
+                self._discard(node, volume_id, _left(ends))
             except ForwardedStatus as error:
                 if error.code is grpc.StatusCode.FAILED_PRECONDITION:
                     kept[volume_id] = str(error)
@@ -150,10 +154,10 @@ class Sweep:
         self.discarded += len(discarded)
         self._tell(node, discarded, kept)
 
-    def _discard(self, node: Node, volume_id: str) -> None:
+    def _discard(self, node: Node, volume_id: str, patience_s: float) -> None:
         """Let a node discard a volume, if it is old and nobody ever used it."""
         request = csi_pb2.DeleteVolumeRequest(volume_id=volume_id)
-        self._nodes.call(node, "DeleteVolume", request, _CALL_S, only_if_unused(self._age_s))
+        self._nodes.call(node, "DeleteVolume", request, patience_s, only_if_unused(self._age_s))
 
     def _tell(self, node: Node, discarded: list[str], kept: dict[str, str]) -> None:
         if discarded:
@@ -171,6 +175,10 @@ def _claim_of(volume_id: str) -> str:
     parsed = parse_volume_id(volume_id)
     match = _OF_CLAIM.fullmatch(parsed.folder) if parsed else None
     return match[1] if match else ""
+
+
+def _left(ends: float) -> float:
+    return min(_CALL_S, ends - monotonic())
 
 
 def _some(volume_ids: list[str]) -> str:

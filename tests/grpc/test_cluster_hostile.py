@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,12 @@ from tests.support.fakes import refusal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from provisioner.facts import PoolFacts
+
 Code = grpc.StatusCode
 OURS = "ffffffffffffffff"  # the pool of the node that lies
 MIB = 2**20
+CALLS = 100  # at once, as csi-provisioner may make them
 
 
 class Liar(csi_pb2_grpc.ControllerServicer):
@@ -37,8 +41,11 @@ class Liar(csi_pb2_grpc.ControllerServicer):
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.room = "{}"
+        self.held = threading.Event()  # no answer comes while it is not set
+        self.held.set()
 
     def _answer(self, method: str, context: grpc.ServicerContext) -> Any:
+        self.held.wait()
         context.set_trailing_metadata(((ROOM, self.room),))
         if method not in self.answers:
             context.abort(Code.NOT_FOUND, "nothing")
@@ -65,7 +72,7 @@ class World:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster, self.liar, self.credentials = cluster, Liar(), new_credentials()
-        self.server = grpc.server(ThreadPoolExecutor(4))
+        self.server = grpc.server(ThreadPoolExecutor(40))
         csi_pb2_grpc.add_ControllerServicer_to_server(self.liar, self.server)
         trusted = cluster.nodes["a"].agent.trusted
         self.port = self.server.add_secure_port(
@@ -76,8 +83,11 @@ class World:
         self.victim = cluster.controller.CreateVolume(creation("pvc-victim", "a")).volume
 
     def announce(self, credentials: Credentials, *pools: str) -> None:
+        told = (facts(pool_id, f"p{i}" if i else "default") for i, pool_id in enumerate(pools or (OURS,)))
+        self.announce_pools(credentials, *told)
+
+    def announce_pools(self, credentials: Credentials, *told: PoolFacts) -> None:
         certificate = credentials.certificate.decode()
-        told = tuple(facts(pool_id, f"p{i}" if i else "default") for i, pool_id in enumerate(pools or (OURS,)))
         said = announcement.encode(Announcement(SCHEMA, certificate, f"127.0.0.1:{self.port}", told))
         path = leases.path_of(NAMESPACE, "node-evil")
         body = leases.body(NAMESPACE, "node-evil", {announcement.ANNOTATION: said}, leases.spec_of("x", 60))
@@ -97,6 +107,7 @@ def world() -> Iterator[World]:
         cluster.control()
         world = World(cluster)
         yield world
+        world.liar.held.set()
         world.server.stop(None).wait()
 
 
@@ -196,12 +207,42 @@ def test_a_node_cannot_take_another_s_pool(world: World) -> None:
     assert room(world.cluster, "a") == before, "a node tells of its own room only"
 
 
-@pytest.mark.parametrize("told", ["", "[]", '{"x": "y"}', '{"ffffffffffffffff": -5}', "{" * 1000])
+@pytest.mark.parametrize("told", ["", "[]", '{"x": "y"}', f'{{"{OURS}": -5}}', f'{{"{OURS}": {10**30}}}', "{" * 1000])
 def test_nonsense_about_room_harms_nobody(world: World, told: str) -> None:
     world.liar.room = told
     world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=volume(f"{OURS}.pvc-1"))
     assert world.cluster.controller.CreateVolume(creation("pvc-1", "evil")).volume.volume_id == f"{OURS}.pvc-1"
     assert room(world.cluster, "evil") >= 0
+
+
+def test_a_node_that_says_it_has_the_volume_and_then_refuses_keeps_nobody_from_it(world: World) -> None:
+    world.liar.answers["ControllerGetVolume"] = csi_pb2.ControllerGetVolumeResponse()
+    world.liar.answers["CreateVolume"] = csi_pb2.CreateVolumeResponse(volume=volume(f"{OURS}.another"))
+    made = world.cluster.controller.CreateVolume(creation("pvc-1", "evil", "a")).volume
+    assert made.volume_id == f"{world.cluster.nodes['a'].pool_id()}.pvc-1"
+    again = world.cluster.controller.CreateVolume(creation("pvc-1", "evil", "a")).volume
+    assert again == made
+
+
+def test_all_the_room_there_can_be_is_not_too_much_to_be_told(world: World) -> None:
+    told = facts(OURS, room=2**63 - 1)
+    world.announce_pools(world.credentials, told)
+    assert room(world.cluster) == 2**63 - 1
+
+
+def test_a_node_that_keeps_calls_waiting_keeps_the_others_threads_free(world: World) -> None:
+    world.liar.held.clear()
+    with ThreadPoolExecutor(CALLS) as callers:
+        hung = [callers.submit(refusal, world.cluster.controller.ControllerGetVolume, by_id(f"{OURS}.{i}"))
+                for i in range(CALLS)]  # fmt: skip
+        found = world.cluster.controller.ControllerGetVolume(by_id(world.victim.volume_id), timeout=10).volume
+        assert found.volume_id == world.victim.volume_id
+        world.announce(new_credentials())  # a new agent, it would seem
+        caught = refusal(world.cluster.controller.ControllerGetVolume, by_id(f"{OURS}.late"))
+        assert "calls waiting" in caught.message
+        world.liar.held.set()
+        codes = {one.result().code for one in hung}
+    assert codes <= {Code.NOT_FOUND, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 
 def test_a_node_with_another_s_certificate_is_not_the_one(world: World) -> None:

@@ -10,6 +10,7 @@ from cryptography import x509
 from csi.cluster.announcement import Announcement, decode, encode
 from csi.cluster.certificates import new_credentials, server_name_of
 from tests.support.announced import credentials_of, facts
+from tests.support.malformed import certificates
 
 POOL = "0123456789abcdef"
 
@@ -70,6 +71,28 @@ def test_the_name_in_a_certificate_is_read() -> None:
 def test_no_certificate_is_an_error(pem: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - likewise
         server_name_of(pem)
+
+
+@pytest.mark.parametrize("what", certificates())
+def test_a_certificate_that_surprises_is_the_same_kind_of_error(what: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        server_name_of(certificates()[what])
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:9901", "[fd00::1]:1", "127.0.0.1:65535"])
+def test_an_address_is_an_ip_and_a_port(address: str) -> None:
+    Announcement(1, "PEM", address).check_address()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:\N{ARABIC-INDIC DIGIT ONE}", "fd00::1:9901",
+     "[10.0.0.1]:1", "[fe80::1%eth0]:1", "evil.example:9901", "dns:///evil.example", "unix:/csi/csi.sock",
+     "unix:/csi/csi.sock:1", "ipv4:10.0.0.1:9901", "10.0.0.1:1,10.0.0.2:2"],
+)  # fmt: skip
+def test_nothing_else_is_called(address: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - likewise
+        Announcement(1, "PEM", address).check_address()
 
 
 def test_two_certificates_in_one_are_an_error() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from csi.cluster import announcement
+from csi.cluster.announcement import Announcement
 from csi.cluster.directory import Directory
 from csi.cluster.leases import Lease, Metadata
 from csi.cluster.sightings import STALE_S, Sightings
 from provisioner.errors import PoolUnavailable
 from tests.support.announced import Clock, credentials_of, facts, node_lease, slot_lease
+from tests.support.malformed import certificates
 
 P, Q = "00000000000000aa", "00000000000000bb"
 
@@ -114,6 +117,22 @@ def test_a_node_that_says_nonsense_is_there_but_of_no_use(world: World, said: st
     assert (world.owner(P), world.directory.unfit()) == ("", "a")
     world.directory.changed(node_lease("a", facts(P), renewal="2"))
     assert (world.owner(P), world.directory.unfit()) == ("a", "")
+
+
+@pytest.mark.parametrize("what", certificates())
+def test_a_node_with_a_strange_certificate_does_not_hide_the_others(world: World, what: str) -> None:
+    said = announcement.encode(Announcement(1, certificates()[what], "10.0.0.1:9901", (facts(Q),)))
+    world.directory.replaced([node_lease("a", said=said), node_lease("b", facts(P))])
+    assert (world.directory.is_complete, world.owner(P), world.owner(Q)) == (True, "b", "")
+    world.directory.changed(node_lease("a", facts(Q), renewal="2"))
+    assert world.owner(Q) == "a"
+
+
+def test_a_node_elsewhere_than_at_an_ip_is_of_no_use(world: World) -> None:
+    certificate = credentials_of("a").certificate.decode()
+    said = announcement.encode(Announcement(1, certificate, "unix:/csi/csi.sock", (facts(Q),)))
+    world.directory.replaced([node_lease("a", said=said)])
+    assert (world.owner(Q), world.directory.unfit()) == ("", "a")
 
 
 def test_a_pool_whose_disk_was_never_there_keeps_lists_from_being_whole(world: World) -> None:

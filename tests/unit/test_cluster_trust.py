@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from csi.cluster import announcement
+from csi.cluster.announcement import Announcement
 from csi.cluster.leases import Lease, LeaseSpec
 from csi.cluster.sightings import STALE_S, Sightings
 from csi.cluster.trust import Trust
 from tests.support.announced import Clock, credentials_of, node_lease, slot_lease
+from tests.support.malformed import certificates
 
 SLOT = "controller-0"
 PEM = credentials_of("x").certificate.decode()
@@ -30,6 +33,15 @@ def test_the_holder_of_the_slot_is_let_in_and_nobody_else(trust: Trust) -> None:
     trust.changed(slot_lease("controller-1", "y"))
     trust.removed(slot_lease("controller-1", "y"))
     assert trust.certificate == PEM
+
+
+@pytest.mark.parametrize("what", certificates())
+def test_a_certificate_that_cannot_be_read_opens_nothing_and_breaks_nothing(trust: Trust, what: str) -> None:
+    said = announcement.encode(Announcement(1, certificates()[what]))
+    trust.replaced([slot_lease(SLOT, "x", said=said)])
+    assert trust.certificate == ""
+    trust.changed(slot_lease(SLOT, "y", renewal="2"))
+    assert trust.certificate == credentials_of("y").certificate.decode()
 
 
 def test_a_new_holder_takes_the_place_of_the_old_one(trust: Trust) -> None:
