@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -79,6 +80,18 @@ class Kube:
             options["gracePeriodSeconds"] = grace_s
         with suppress(NotFoundError):
             self._resource(kind).delete(name=name, namespace=namespace or None, body=options)
+
+    def volume_stats(self, node: str, namespace: str, pod: str) -> dict[str, Object]:
+        """Give what the kubelet of a node knows of a pod's volumes that have a claim, by the claim's name."""
+        path = f"/api/v1/nodes/{node}/proxy/stats/summary"
+        summary = json.loads(run(*kubectl("get", "--raw", path)))
+        return {
+            volume["pvcRef"]["name"]: volume
+            for found in summary["pods"]
+            if (found["podRef"]["namespace"], found["podRef"]["name"]) == (namespace, pod)
+            for volume in found.get("volume", ())
+            if "pvcRef" in volume
+        }
 
     def wait(
         self,

@@ -136,6 +136,7 @@ def _kubelet(node: Node) -> dict[str, object]:
         "volumePluginDir": f"{node.folder}/flex",
         "nodeStatusUpdateFrequency": "4s",
         "nodeLeaseDurationSeconds": 16,
+        "volumeStatsAggPeriod": "10s",  # tests wait for figures
         "imageGCHighThresholdPercent": 100,  # images cannot be had again
         "imageGCLowThresholdPercent": 99,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},

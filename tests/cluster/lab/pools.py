@@ -16,11 +16,12 @@ KIND = os.environ.get("POOL_FILESYSTEM", "ext4")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk that each node has, or, where `only` is a node's number, that node alone."""
+    """A disk that each node has, or, where `only` is a node's number, that node alone. kind: its filesystem."""
 
     name: str
     size_bytes: int
     only: int = 0
+    kind: str = KIND
 
     @property
     def path(self) -> Path:
@@ -28,7 +29,13 @@ class Disk:
         return Path("/mnt/disks") / self.name
 
 
-DISKS = (Disk("main", 20 << 30), Disk("small", 1 << 30), Disk("second", 1 << 30, only=2))
+# What is written to a node's disks is what they take of this machine's.
+DISKS = (
+    Disk("main", 20 << 30),
+    Disk("small", 1 << 30),
+    Disk("second", 1 << 30, only=2),
+    Disk("btrfs", 20 << 30, kind="btrfs"),
+)
 
 
 def disks(node: Node) -> list[Disk]:
@@ -39,8 +46,8 @@ def disks(node: Node) -> list[Disk]:
 def mount_pools(node: Node) -> None:
     """Mount the disks of a node, inside its namespaces; made where they are new."""
     for disk in disks(node):
-        image = node.folder / f"{disk.name}.{KIND}"
+        image = node.folder / f"{disk.name}.{disk.kind}"
         if not image.exists():
-            make_image(KIND, image, disk.size_bytes)
+            make_image(disk.kind, image, disk.size_bytes)
         disk.path.mkdir(parents=True)
-        run("mount", "-t", KIND, "-o", "loop", str(image), str(disk.path))
+        run("mount", "-t", disk.kind, "-o", "loop", str(image), str(disk.path))

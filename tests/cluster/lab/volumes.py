@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.lab.places import pid_of
 from tests.cluster.lab.pools import disks
@@ -22,6 +24,15 @@ def volumes_on(node: Node) -> set[str]:
         folder = root(node) / disk.path.relative_to("/") / ".csi-local-path/volumes"
         found.update(os.listdir(folder))
     return found
+
+
+def record_of(node: Node, name: str) -> dict[str, Any]:
+    """Give the record of a volume on a node, whichever disk it lies on."""
+    for disk in disks(node):
+        file = root(node) / disk.path.relative_to("/") / f".csi-local-path/volumes/{name}/volume.json"
+        if file.exists():
+            return dict(json.loads(file.read_bytes()))
+    raise AssertionError(f"{name} lies on no disk of {node.name}")
 
 
 def all_volumes() -> set[str]:
