@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import Any
 
 from tests.cluster.driver import wait_ready
-from tests.cluster.kube import Kube, is_bound
-from tests.cluster.lab.install import install
+from tests.cluster.kube import Kube, Object, is_bound
+from tests.cluster.lab.install import install, lab_values
 from tests.cluster.lab.places import wait_until
-from tests.cluster.lab.site import nodes
-from tests.cluster.lab.volumes import all_volumes
+from tests.cluster.lab.site import Node, nodes
+from tests.cluster.lab.volumes import all_volumes, record_of
 from tests.cluster.manifests import MOUNT
 from tests.cluster.scene import Scene
 
 PAUSE_S = 0.5
+DEFAULT_CLASS = "csi-local-path"
+BEFORE_LIMITS = {"enforce": "besteffort"}
 
 
 def test_upgrade_fails_no_claim_and_disturbs_no_pod(scene: Scene, kube: Kube) -> None:
@@ -50,3 +53,51 @@ def test_upgrade_fails_no_claim_and_disturbs_no_pod(scene: Scene, kube: Kube) ->
     assert writer["status"]["containerStatuses"][0]["restartCount"] == 0
     seconds = [int(line) for line in scene.run("writer", f"cat {MOUNT}/log").split()]
     assert max(later - earlier for earlier, later in itertools.pairwise(seconds)) <= 3
+
+
+def values_with_class(**parameters: str) -> dict[str, Any]:
+    """Give the cluster's values, and the chart's own class beside the others."""
+    values: dict[str, Any] = lab_values()
+    values["classes"].append({"name": DEFAULT_CLASS, "parameters": parameters})
+    return values
+
+
+def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene: Scene, kube: Kube) -> None:
+    old = values_with_class(**BEFORE_LIMITS)
+    old["settings"] |= BEFORE_LIMITS
+    install(values=old)
+    try:
+        wait_ready(kube)
+        scene.claim("old", storage_class=DEFAULT_CLASS)
+        node = scene.pod("writer", "old", script=f"echo kept > {MOUNT}/file; exec sleep 100000")["spec"]["nodeName"]
+
+        said = install(values=values_with_class(enforce="required"))
+        wait_ready(kube)
+        assert f"class {DEFAULT_CLASS} was there before and stays" in said
+        found = kube.get("StorageClass", DEFAULT_CLASS)
+        assert found is not None
+        assert found["parameters"] == BEFORE_LIMITS
+        assert scene.running("writer")["status"]["containerStatuses"][0]["restartCount"] == 0
+
+        grown = {"spec": {"resources": {"requests": {"storage": "128Mi"}}}}
+        kube.patch("PersistentVolumeClaim", "old", grown, scene.namespace)
+        kube.wait("PersistentVolumeClaim", "old", scene.namespace, lambda one: has_size(one, "128Mi"))
+        scene.end("writer")
+        scene.claim("new", storage_class=DEFAULT_CLASS)
+        scene.pod("reader", "old", "new", node=node)
+        assert scene.run("reader", f"cat {MOUNT}/file") == "kept\n"
+        records = [record_of(by_name(node), scene.bound(name)["metadata"]["name"]) for name in ("old", "new")]
+        assert [record["backend"] for record in records] == ["directory", "directory"]
+    finally:
+        install()
+        wait_ready(kube)
+
+
+def has_size(claim: Object, size: str) -> bool:
+    """Tell whether a claim has grown to a size."""
+    return bool(claim["status"]["capacity"]["storage"] == size)
+
+
+def by_name(name: str) -> Node:
+    """Give a node by its name."""
+    return next(node for node in nodes() if node.name == name)
