@@ -35,12 +35,14 @@ class ControllerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     node_gone_grace_seconds: how long a node must be known to be gone before its volumes count as deleted.
     orphan_age_seconds: how old a volume must be before it may be taken for one that nobody wants.
     orphan_sweep_seconds: pause between two looks for such.
+    waiting_claims_seconds: pause between two looks for claims of a class that no node can serve.
     """
 
     node_down_reschedule_seconds: SilentSeconds = 300.0
     node_gone_grace_seconds: Seconds = 3600.0
     orphan_age_seconds: Seconds = 3600.0
     orphan_sweep_seconds: Seconds = 300.0
+    waiting_claims_seconds: Seconds = 60.0
 
 
 class Configuration(Settings, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):

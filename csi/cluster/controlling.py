@@ -56,7 +56,8 @@ class Controlling:
         service = RoutingController(self.nodes, self._creating, Capacity(self.directory, in_flight), gone)
         self._watch = Watching(api, pod.namespace, self.directory)
         self.sweep = Sweep(api, self.nodes, self.events, self.is_leading, settings)
-        self.waiting = WaitingClaims(api, self.directory, self.events, self.is_leading)
+        pause_s = settings.waiting_claims_seconds
+        self.waiting = WaitingClaims(api, self.directory, self.events, self.is_leading, pause_s)
         self.server = new_server(workers=_WORKERS, observe=observe)
         csi_pb2_grpc.add_IdentityServicer_to_server(Identity(self), self.server)
         csi_pb2_grpc.add_ControllerServicer_to_server(service, self.server)

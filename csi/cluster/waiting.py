@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_PAUSE_S = 60.0
 _MOST_TOLD = 50  # in one look
 
 
@@ -39,7 +38,7 @@ class WaitingClaims:
         directory: Directory,
         events: Events,
         may_tell: Callable[[], bool],
-        pause_s: float = _PAUSE_S,
+        pause_s: float,
     ) -> None:
         self._api, self._directory, self._events = api, directory, events
         self._may_tell, self._pause_s = may_tell, pause_s

@@ -174,7 +174,7 @@ class Waiting:
         self.directory.replaced([node_lease("a", facts(POOL, "fast"))])
         self.put_class("c", "local-path.csi.dev", parameters)
         self.put_claim("waits", "c")
-        self.waiting = WaitingClaims(lambda: self.api, self.directory, self.told, lambda: True)
+        self.waiting = WaitingClaims(lambda: self.api, self.directory, self.told, lambda: True, 60)
 
     def put_class(self, name: str, provisioner: str, parameters: dict[str, str]) -> None:
         body = {"metadata": {"name": name}, "provisioner": provisioner, "parameters": parameters}
