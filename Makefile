@@ -42,7 +42,7 @@ test-vm: debian vm .venv/.synced  ## limits by project quotas, in an emulated ma
 test-cluster: debian .venv/.synced helm cluster  ## tests in a real Kubernetes of three nodes
 	@$(PYTHON) -m tests.cluster run $(PYTEST) $(call kinds,cluster)
 
-e2e: debian .venv/.synced helm cluster  ## all of Kubernetes' external-storage suite (an hour)
+e2e: debian .venv/.synced helm cluster  ## all of Kubernetes' external-storage suite, for each backend (half an hour)
 	@$(PYTHON) -m tests.cluster run $(PYTHON) -m tests.cluster e2e --all
 
 cluster-up: debian .venv/.synced helm cluster  ## that Kubernetes, to be used by hand

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from tests.cluster.e2e.suite import run_suite, summary
+from tests.cluster.e2e.drivers import BACKENDS
+from tests.cluster.e2e.suite import run_suite, summary, wrong
 from tests.cluster.lab import lifecycle, places
 from tests.cluster.lab.archives import make_archives
 from tests.cluster.lab.driver_image import make_driver_archive
@@ -17,6 +18,7 @@ from tests.cluster.lab.install import install
 from tests.cluster.lab.places import ClusterError
 from tests.cluster.lab.site import HUB, nodes
 
+_E2E_S = 3 * 3600  # for one backend
 _ANY = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -83,12 +85,18 @@ def kubectl(arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--all", "everything", is_flag=True, help="also what is slow, serial or disruptive")
-def e2e(everything: bool) -> None:
-    """Run Kubernetes' external-storage suite; its log and report come to lie in build/e2e."""
-    verdict = run_suite(everything=everything, patience_s=3 * 3600)
-    click.echo("\n".join(summary(verdict)))
-    sys.exit(verdict.exit_status)
+@click.option("--all", "everything", is_flag=True, help="the whole of it, also what is slow, serial or disruptive")
+@click.argument("names", nargs=-1, type=click.Choice([backend.name for backend in BACKENDS]))
+def e2e(everything: bool, names: tuple[str, ...]) -> None:
+    """Run Kubernetes' external-storage suite for some backends, or all; log and report come to lie in build/e2e."""
+    found = []
+    for backend in BACKENDS:
+        if not names or backend.name in names:
+            verdict = run_suite(backend, everything=everything, patience_s=_E2E_S)
+            click.echo("\n".join(summary(backend, verdict)))
+            found += wrong(backend, verdict)
+    click.echo("\n".join(found))
+    sys.exit(bool(found))
 
 
 def _become(command: list[str]) -> None:

@@ -48,7 +48,7 @@ def _images() -> list[Image]:
     gnu = {
         "bin/sh": Path("/bin/dash"),
         "bin/dd": Path("/bin/dd"),
-        "lib64/libc.so.6": libc,
+        str(libc).lstrip("/"): libc,  # where the loader looks
         f"lib64/{loader.name}": loader,
     }
     return [
@@ -63,8 +63,9 @@ def _images() -> list[Image]:
 
 
 def make_archives() -> list[Path]:
-    """Give the archives of all images, made where their programs are new."""
-    folder = IMAGES / PROGRAMS.resolve().name
+    """Give the archives of all images, made where their programs, or what is said here of them, are new."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    folder = IMAGES / f"{PROGRAMS.resolve().name}-{own}"
     if not folder.exists():
         new = folder.with_suffix(".new")
         new.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from tests.cluster.lab.site import ADMIN, FOLDER, HUB, NAMESPACE, ROOT, Node, no
 
 HELM = ROOT / ".cache/helm/helm"
 # Plain directories are quick, and most tests are about something else.
-_ANY_SIZE = {"enforce": "besteffort"}
+_ANY_SIZE = {"backend": "directory", "enforce": "besteffort"}
 _HELD = {"enforce": "required"}
 CHART = ROOT / "deploy/chart/csi-local-path"
 
