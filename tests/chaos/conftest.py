@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +19,23 @@ _WIDTH = 2
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     """Two lanes; the machine's two cores share the work."""
+    with _started("ext4", tmp_path_factory) as matrix:
+        yield matrix
+
+
+@pytest.fixture(scope="module")
+def matrix_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """The same, on disks of the kind that is the parameter."""
+    with _started(request.param, tmp_path_factory) as matrix:
+        yield matrix
+
+
+@contextmanager
+def _started(disk: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     with ExitStack() as stack:
         lanes = []
         for _ in range(_WIDTH):
-            lane = Lane(tmp_path_factory.mktemp("lane"))
+            lane = Lane(tmp_path_factory.mktemp("lane"), disk)
             stack.callback(lane.close)
             lanes.append(lane)
         yield Matrix(lanes)

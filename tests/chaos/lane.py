@@ -15,20 +15,26 @@ from typing import Any
 from tests.support.strace import SystemCall, attached, parse
 
 _REPOSITORY = Path(__file__).parents[2]
-_DISK_MIB = 64
-# All mounts of a lane live in its own namespace, and end with it however it ends.
+# By name: the size of a lane's disk, the options of mount(8), and what makes its filesystem.
+_DISKS = {
+    "ext4": ("64M", "loop", "mkfs.ext4 -q -F"),
+    "btrfs": ("256M", "loop", "mkfs.btrfs -q -K"),
+    "quota on xfs": ("300M", "loop,prjquota", "mkfs.xfs -q -K"),
+    "quota on ext4": ("64M", "loop,prjquota", "mkfs.ext4 -q -F -O project,quota -E quotatype=prjquota"),
+}
+# All mounts of a lane live in its own namespace, and end with it however it ends. Its disk is in memory, for speed.
 _START = """
 set -e
-mount --bind "$1" "$1"
-truncate -s "$2" "$1/disk"
-mkfs.ext4 -q -F "$1/disk"
+mount -t tmpfs lane "$1"
 mkdir "$1/mount"
-mount -o loop "$1/disk" "$1/mount"
+truncate -s "$2" "$1/disk"
+$4 "$1/disk" > /dev/null
+mount -o "$3" "$1/disk" "$1/mount"
 # Nothing else is mounted here: reading the table of mounts takes the same calls each time, and no
 # copy of somebody's loop mount keeps it busy after its owner has let it go.
-awk -v lane="$1" '$2 !~ "^(/|/proc|/sys|/dev)$" && index($2, lane) != 1 {print $2}' /proc/self/mounts |
-    tac | xargs -r umount -l
-exec "$3" -E -m tests.chaos.operation
+awk -v lane="$1" '$2 !~ "^(/|/proc|/sys|/dev)$" && index($2, lane) != 1 && index(lane, $2 "/") != 1 {print $2}' \
+    /proc/self/mounts | tac | xargs -r umount -l
+exec "$5" -E -m tests.chaos.operation
 """
 _UNSHARE = ["unshare", "--mount", "--propagation", "private"]
 MARK = "sched_get_priority_max"
@@ -64,12 +70,13 @@ class Outcome:
 class Lane:
     """One process that performs operations, one after the other."""
 
-    def __init__(self, directory: Path) -> None:
-        """Start it; files lie in `directory`, which must be empty."""
+    def __init__(self, directory: Path, disk: str = "ext4") -> None:
+        """Start it; files lie in `directory`, which must be empty. disk: the kind that pools lie on."""
+        self.disk = disk
         self._directory = directory
         self._places = count(1000)  # paths of one length
         self._process = subprocess.Popen(
-            [*_UNSHARE, "sh", "-c", _START, "sh", str(directory), f"{_DISK_MIB}M", sys.executable],
+            [*_UNSHARE, "sh", "-c", _START, "sh", str(directory), *_DISKS[disk], sys.executable],
             cwd=_REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
         self.scenarios: list[str] = self._hear()["scenarios"]

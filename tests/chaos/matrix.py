@@ -29,7 +29,11 @@ _INTERRUPTIBLE = {
     "open", "openat", "openat2", "read", "write", "pread64", "pwrite64", "close", "fsync", "fdatasync",
     "ftruncate", "truncate", "flock", "statfs", "fstatfs", "fallocate", "dup2", "dup3",
 }  # fmt: skip
-_FAMILIES = {"ENOSPC": {"OutOfCapacity", "Unavailable"}, "EIO": {"Unavailable"}, "EINTR": {"Unavailable"}}
+# What writes, and so may meet the limit of a quota group: on btrfs changes of the tree as well as data.
+_COUNTED = re.compile(r"(mkdir|rmdir|rename|unlink|fchown|fchmod|p?write|fsync)|.*O_CREAT|.*(SUBVOL|SNAP|QGROUP)_")
+_FULL = {"OutOfCapacity", "Unavailable"}
+_FAMILIES = {"ENOSPC": _FULL, "EDQUOT": _FULL, "EIO": {"Unavailable"}, "EINTR": {"Unavailable"}}
+FAULTS = frozenset({KILL, *_FAMILIES})
 _UNNAMED = "syscall_0x"
 
 
@@ -62,7 +66,7 @@ def between_marks(calls: Sequence[SystemCall]) -> list[SystemCall]:
     return list(calls[marks[0] + 1 : marks[1] if len(marks) > 1 else None])
 
 
-def points_of(recording: Outcome, commit: str) -> list[Point]:
+def points_of(recording: Outcome, commit: str, disk: str = "ext4") -> list[Point]:
     """List every point of a recorded operation. commit: a pattern of the call that commits, "" if none does."""
     assert recording.acknowledged is not None, recording
     calls = [call for call in between_marks(recording.calls) if is_point(call)]
@@ -72,6 +76,7 @@ def points_of(recording: Outcome, commit: str) -> list[Point]:
     points = []
     for i, call in enumerate(calls):
         faults = [KILL, "ENOSPC", "EIO"] + ["EINTR"] * (call.name in _INTERRUPTIBLE)
+        faults += ["EDQUOT"] * (disk == "btrfs" and _COUNTED.match(call.line) is not None)
         points += [Point(call, fault, i > committed) for fault in faults]
     # A filter cannot count: it meets the first call of an unnamed kind, and all later ones.
     return [point for point in points if not point.number or point.call.occurrence == 1]
@@ -138,6 +143,7 @@ class Matrix:
         for lane in lanes:
             self._lanes.put(lane)
         self._width = len(lanes)
+        self.disk = lanes[0].disk
 
     def record(self, scenario: str, commit: str) -> list[Point]:
         """Perform `scenario` once undisturbed and list its points; undisturbed it must check out too."""
@@ -150,7 +156,7 @@ class Matrix:
             assert outcome.crashed == ""
             assert lane.check(scenario, outcome) == ""
             lane.clean(scenario, outcome.place)
-        return points_of(outcome, commit)
+        return points_of(outcome, commit, lane.disk)
 
     def try_all(self, scenario: str, points: Sequence[Point]) -> list[str]:
         """Try all points; gives what is wrong."""

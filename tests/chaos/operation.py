@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.scenarios import LIMITED, SCENARIOS
 from tests.chaos.seccomp import deny
 from tests.chaos.toys import TOYS
 
@@ -129,7 +129,7 @@ def main() -> None:
     """Serve requests until standard input ends."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     gc.disable()  # the calls of an operation shall be the same in each process
-    scenarios = {**SCENARIOS, **TOYS}
+    scenarios = {**SCENARIOS, **LIMITED, **TOYS}
     tell(scenarios=list(scenarios))
     for request in _requests():
         tell(ended=_in_a_process(ACTIONS[request["do"]], scenarios[request["scenario"]], request))

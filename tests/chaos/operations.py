@@ -27,6 +27,7 @@ class Base(ABC):
     """A pool with a sibling in use; one operation on another volume, named 'subject'."""
 
     commit = ""
+    only = ""
 
     def prepare(self, place: Path) -> Operation:
         """Start on a new pool, prepare the subject."""

@@ -27,6 +27,9 @@ class Scenario(Protocol):
     commit: str
     """A pattern of the system call that commits, as strace shows it; '' where none does."""
 
+    only: str
+    """A pattern of the calls that are points; '' where all are."""
+
     def prepare(self, place: Path) -> Operation:
         """Make everything that the operation starts from."""
 

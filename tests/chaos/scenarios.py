@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.chaos import images, operations, pods, starts
+from tests.chaos import images, limited, operations, pods, starts
 
 if TYPE_CHECKING:
     from tests.chaos.scenario import Scenario
@@ -32,4 +32,13 @@ SCENARIOS: dict[str, Scenario] = {
     "sweep": starts.Sweep(),
     "init": starts.Init(),
     "erase": starts.Erase(),
+}
+
+# Of the means whose filesystem holds the size; on a disk that can.
+LIMITED: dict[str, Scenario] = {
+    "limited-create": limited.Create(),
+    "limited-expand": limited.Expand(),
+    "limited-delete": limited.Delete(),
+    "limited-erase": limited.Erase(),
+    "limited-sweep": limited.Sweep(),
 }

@@ -21,6 +21,7 @@ class Careful:
     """Builds a folder aside, syncs it, renames it, syncs again; sweeps what a crash left."""
 
     commit = r"^rename.*volumes/a"
+    only = ""
 
     def prepare(self, place: Path) -> Operation:
         """Make the two folders."""

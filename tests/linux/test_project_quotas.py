@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -15,12 +14,13 @@ import pytest
 from provisioner.assembly import Provisioner
 from provisioner.errors import InvalidRequest
 from provisioner.linux.fsxattr import get_fsxattr, set_fsxattr
-from provisioner.linux.quotactl import get_next_quota, get_quota, set_limits
+from provisioner.linux.quotactl import get_quota, set_limits
 from provisioner.model import HealthStatus
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import QUOTA_EXT4, QUOTA_XFS, Means, Served, has_project_quotas, serving
 from tests.support.provisioned import MULTI, PATIENT, wanted
+from tests.support.tables import limited_projects
 
 SIZE = 32 * MIB
 
@@ -66,22 +66,6 @@ def _project(path: Path) -> int:
         os.close(fd)
 
 
-def _limited(fd: int) -> set[int]:
-    """List the projects that have a limit or hold something, but for the one that everybody is in."""
-    found: set[int] = set()
-    project_id = 1
-    while True:
-        try:
-            quota = get_next_quota(fd, project_id)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESRCH):
-                raise
-            return found
-        if quota.limit_bytes or quota.used_inodes:
-            found.add(quota.project_id)
-        project_id = quota.project_id + 1
-
-
 @in_the_vm
 def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served) -> None:
     volume = served.create("exact", SIZE)
@@ -117,9 +101,9 @@ def test_an_id_goes_back_only_when_the_last_file_is_gone(served: Served, fd: int
     target = served.publish(volume)
     assert write_as_pod(target / "file", MIB).errno == 0
     project = _project(target)
-    assert _limited(fd) == {project}
+    assert limited_projects(fd) == {project}
     served.take_away(volume)
-    until(lambda: _limited(fd) == set())
+    until(lambda: limited_projects(fd) == set())
     assert os.listdir(served.control / "trash") == []
 
 
@@ -130,7 +114,7 @@ def test_what_a_crash_left_is_given_back_at_the_next_start(means: Means, tmp_pat
         set_limits(fd, project + 1, MIB, 10)  # as a kill right after it was taken leaves it
         set_limits(fd, 4711, MIB, 10)  # an administrator's
     with serving(means, tmp_path):
-        assert _limited(fd) == {project, 4711}
+        assert limited_projects(fd) == {project, 4711}
 
 
 @in_the_vm

@@ -18,6 +18,7 @@ from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import MEANS, SIMPLE, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, wanted
+from tests.support.tables import quota_groups
 
 SIZE = 32 * MIB
 
@@ -60,11 +61,6 @@ def _number(path: Path) -> int:
         os.close(fd)
 
 
-def _groups(fd: int) -> list[int]:
-    quota_tree, info = 8, 242
-    return [item.offset for item in btrfs.search(fd, quota_tree, 0, info)]
-
-
 def test_what_a_tenant_nests_is_bound_by_the_same_limit(served: Served, fd: int) -> None:
     target = served.publish(served.create("nesting", SIZE))
     _nest(target, "one")
@@ -89,7 +85,7 @@ def test_a_snapshot_of_oneself_is_counted_too(served: Served, fd: int) -> None:
 
 
 def test_a_full_volume_with_nested_ones_leaves_no_subvolume_and_no_group(served: Served, fd: int) -> None:
-    groups, subvolumes = _groups(fd), list(btrfs.subvolumes_from(fd, 256))
+    groups, subvolumes = quota_groups(fd), list(btrfs.subvolumes_from(fd, 256))
     volume = served.create("gone", SIZE)
     target = served.publish(volume)
     _nest(target, "one")
@@ -100,7 +96,7 @@ def test_a_full_volume_with_nested_ones_leaves_no_subvolume_and_no_group(served:
     assert write_as_pod(target / "file", 2 * SIZE).errno == errno.EDQUOT
     served.take_away(volume)
     until(lambda: os.listdir(served.control / "trash") == [])
-    assert _groups(fd) == groups
+    assert quota_groups(fd) == groups
     assert list(btrfs.subvolumes_from(fd, 256)) == subvolumes
 
 
