@@ -109,8 +109,8 @@ class QuotaBackend(DirectoryBackend):
                 candidate = self._next
                 self._next = self._first + (candidate + 1 - self._first) % _IDS_PER_POOL
                 if candidate not in self._ours and self._is_free(candidate):
+                    self._limit(candidate, record)  # where it fails, the id is as free as before
                     self._ours.add(candidate)
-                    self._limit(candidate, record)
                     return candidate
         raise OSError(errno.ENOSPC, "all project ids of the pool are taken")
 
