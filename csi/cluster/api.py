@@ -1,25 +1,24 @@
-"""The Kubernetes API as paths and JSON: the one module that imports `kubernetes`.
+"""The Kubernetes API as paths and JSON.
 
-That package finds the server, the token and the certificates. Its models are left aside: a Lease as an object of
-theirs costs a hundred times what we keep of it.
+The models of package `kubernetes` are left aside: a Lease as an object of theirs costs a hundred times what we keep
+of it.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
-from kubernetes.client import ApiClient, Configuration
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from csi.cluster.connection import NoConnectionError, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from kubernetes.client.rest import RESTResponse
+    from csi.cluster.connection import Connection
 
 # A half-open connection would else hang for ever. On a watch something comes at least every minute: a bookmark.
 _CONNECT_S = 5.0
@@ -27,6 +26,7 @@ _READ_S = 15.0
 _WATCH_READ_S = 150.0
 _CHUNK_BYTES = 65536
 _APPLY = "application/apply-patch+yaml"
+_AGENT = "csi-local-path"
 
 _GONE, _CONFLICT, _NOT_FOUND = 410, 409, 404
 
@@ -83,10 +83,14 @@ class _Status(msgspec.Struct):
 class KubernetesApi:
     """The API server of the cluster that we run in, or of KUBECONFIG."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Callable[[], Connection] = connect) -> None:
         """Find out how to connect; ApiError where nothing says."""
-        self._client = ApiClient(_configuration())
-        self._client.user_agent = "csi-local-path"
+        try:
+            self._connection = find()
+        except (NoConnectionError, OSError) as error:
+            raise ApiError(
+                0, f"no way to the Kubernetes API is known: {error}; wanted a service account or KUBECONFIG"
+            ) from error
         self._authorizing = threading.Lock()
 
     def get(self, path: str, query: Query | None = None, /) -> bytes:
@@ -110,13 +114,13 @@ class KubernetesApi:
         found = self._open("GET", path, {**query, "watch": "1", "allowWatchBookmarks": "true"}, read_s=_WATCH_READ_S)
         try:
             rest = b""
-            for chunk in found.response.stream(_CHUNK_BYTES, decode_content=True):
+            for chunk in found.stream(_CHUNK_BYTES, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from filter(None, lines)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(0, f"watch {path}: {error}") from error
         finally:
-            found.response.close()
+            found.close()
 
     def _whole(
         self,
@@ -128,11 +132,11 @@ class KubernetesApi:
     ) -> bytes:
         found = self._open(method, path, query or {}, body, content_type)
         try:
-            data: bytes = found.response.data
+            data: bytes = found.data
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(0, f"{method} {path}: {error}") from error
         finally:
-            found.response.release_conn()
+            found.release_conn()
         return data
 
     def _open(
@@ -143,15 +147,23 @@ class KubernetesApi:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         read_s: float = _READ_S,
-    ) -> RESTResponse:
-        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "User-Agent": self._client.user_agent}
+    ) -> urllib3.BaseHTTPResponse:
+        url = f"{self._connection.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": "application/json", "User-Agent": _AGENT}
         if body is not None:
             headers["Content-Type"] = content_type
         try:
             with self._authorizing:  # reads the token's file again from time to time
-                self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-            found = self._client.call_api(method, url, headers, body, _request_timeout=(_CONNECT_S, read_s))
+                headers |= _authorization(self._connection.authorization())
+            found = self._connection.pool.request(
+                method,
+                url,
+                body=None if body is None else msgspec.json.encode(body),
+                headers=headers,
+                timeout=urllib3.Timeout(connect=_CONNECT_S, read=read_s),
+                preload_content=False,
+                retries=False,  # we try again ourselves, in our own time
+            )
         except Exception as error:  # of urllib3, ssl, or about the token: the API is not to be had
             raise ApiError(0, f"{method} {path}: {error}") from error
         if not 200 <= found.status < 300:  # noqa: PLR2004 - success in HTTP
@@ -159,25 +171,13 @@ class KubernetesApi:
         return found
 
 
-def _reason(found: RESTResponse) -> str:
+def _authorization(value: str) -> dict[str, str]:
+    return {"Authorization": value} if value else {}
+
+
+def _reason(found: urllib3.BaseHTTPResponse) -> str:
     try:
-        status = msgspec.json.decode(found.response.data, type=_Status)
+        status = msgspec.json.decode(found.data, type=_Status)
     except (msgspec.MsgspecError, urllib3.exceptions.HTTPError, OSError):
         return f"HTTP {found.status}"
     return f"{status.reason}: {status.message}"
-
-
-def _configuration() -> Configuration:
-    configuration = Configuration()
-    try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
-            load_incluster_config(configuration)  # type: ignore[no-untyped-call] # of theirs
-        else:
-            load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)  # type: ignore[no-untyped-call] # of theirs
-    except (ConfigException, OSError) as error:
-        raise ApiError(
-            0, f"no way to the Kubernetes API is known: {error}; wanted a service account or KUBECONFIG"
-        ) from error
-    # We try again ourselves, in our own time.
-    configuration.retries = False
-    return configuration

@@ -8,7 +8,9 @@ import secrets
 import socket
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -17,6 +19,7 @@ from csi.cluster import api as api_module
 from csi.cluster import leases, objects
 from csi.cluster.announcement import SCHEMA, Announcement
 from csi.cluster.api import Api, ApiError, KubernetesApi
+from csi.cluster.connection import connect
 from csi.cluster.events import Events
 from csi.cluster.leases import Lease, OwnerReference
 from csi.cluster.objects import Claim
@@ -36,19 +39,38 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("apiserver")
 
 
-@pytest.fixture(scope="module", params=["memory", "real"])
-def api(request: pytest.FixtureRequest) -> Iterator[Api]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    """Run a real kube-apiserver; gives a kubeconfig."""
+    if not is_built():
+        pytest.skip("kube-apiserver is not built: run `.ci/setup cluster`")
+    with apiserver() as config:
+        yield config
+
+
+@pytest.fixture(scope="module", params=["memory", "kubeconfig", "pod"])
+def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     if request.param == "memory":
         memory = MemoryApi()
         yield memory
         memory.close()
         return
-    if not is_built():
-        pytest.skip("kube-apiserver is not built: run `.ci/setup cluster`")
-    with apiserver() as config, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KUBECONFIG", str(config))
-        patch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        yield KubernetesApi()
+    config: Path = request.getfixturevalue("server")
+    if request.param == "kubeconfig":
+        yield KubernetesApi(lambda: connect({"KUBECONFIG": str(config)}))
+        return
+    account = tmp_path_factory.mktemp("account")
+    environ = _as_pod(json.loads(config.read_text()), account)
+    yield KubernetesApi(lambda: connect(environ, account))
+
+
+def _as_pod(config: dict[str, Any], account: Path) -> dict[str, str]:
+    """Write what a pod has in its folder; gives what it has in its environment."""
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    (account / "ca.crt").write_bytes(Path(cluster["certificate-authority"]).read_bytes())
+    (account / "token").write_text(user["token"])
+    url = urlsplit(cluster["server"])
+    return {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)}
 
 
 @pytest.fixture
