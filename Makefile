@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-vm test-cluster e2e cluster-up cluster-down chaos bench stubs lint format coverage clean \
+.PHONY: help demo test test-vm test-cluster e2e cluster-up cluster-down chaos bench bench-cluster stubs lint format coverage clean \
 	debian vm sanity helm cluster generate
 
 PYTHON := .venv/bin/python
@@ -28,7 +28,7 @@ kinds = $(addprefix tests/,$(1)) --kinds $(subst $(space),$(comma),$(1)) $(if $(
 TWO_WIDE := -n 2 --dist loadgroup
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.synced  ## the whole life of volumes through the real socket, step by step
 	@.venv/bin/csi-local-path demo
@@ -57,6 +57,9 @@ chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six mi
 
 bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+bench-cluster: debian .venv/.synced helm cluster  ## those of the driver in a real Kubernetes (about fifteen minutes)
+	@$(PYTHON) -m tests.cluster run $(PYTHON) -m tests.cluster.bench $(ARGS)
 
 stubs: .venv/.synced  ## make csi/pb/ anew from proto/csi.proto
 	@$(PYTHON) proto/generate.py

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 import tempfile
-import time
-import traceback
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.extent import Extent
+from tests.bench.report import measured, write_report
 from tests.bench.rows.deleting import deleting
 from tests.bench.rows.memory import memory
 from tests.bench.rows.publishing import publishing
 from tests.bench.rows.scale import scale
 from tests.bench.rows.starting import starting
 from tests.bench.site import OwnSite, PeerSite
-from tests.bench.table import Row, render
+from tests.bench.table import render
 from tests.support.filesystems import isolate_mounts, loop_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.bench.table import Row
 
 # Memory first: it wants a server that has not worked yet.
 ROWS: dict[str, Callable[[Any, Extent], list[Row]]] = {
@@ -51,9 +50,9 @@ def main() -> int:
         for name, measure in ROWS.items():
             if (options.only and name not in options.only) or (options.endpoint and name in OWN_ONLY):
                 continue
-            rows += _run(name, measure, site, extent)
+            rows += measured(name, partial(measure, site, extent))
     print(render(rows))
-    _write(options.json, rows, options)
+    write_report(options.json, rows, endpoint=options.endpoint, scale=options.scale)
     return int(any(row.figure is None for row in rows))
 
 
@@ -77,33 +76,6 @@ def _site(options: argparse.Namespace, extent: Extent) -> Iterator[OwnSite | Pee
         isolate_mounts()
         with loop_filesystem("ext4", tmp, DISK_BYTES, mkfs_options=WRITTEN_AT_ONCE) as disk:
             yield OwnSite(disk.path, extent.callers)
-
-
-def _run(name: str, measure: Callable[[Any, Extent], list[Row]], site: object, extent: Extent) -> list[Row]:
-    began = time.monotonic()
-    try:
-        rows = measure(site, extent)
-    except Exception as error:  # noqa: BLE001 - one row that fails must not cost the others
-        traceback.print_exc()
-        rows = [Row(name, name, None, note=f"{type(error).__name__}: {error}".splitlines()[0][:100])]
-    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return rows
-
-
-def _write(path: Path, rows: list[Row], options: argparse.Namespace) -> None:
-    report = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "endpoint": options.endpoint,
-        "scale": options.scale,
-        "host": {
-            "kernel": platform.release(),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "rows": [row.as_json() for row in rows],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from csi.pb import csi_pb2 as pb
 from csi.pb import csi_pb2_grpc as rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SIZE_BYTES = 1 << 20
@@ -80,13 +80,17 @@ class Client:
             answer = stubs.identity.Probe(pb.ProbeRequest(), timeout=TIMEOUT_S)
         return answer.ready.value or not answer.HasField("ready")
 
-    def create(self, name: str) -> Placed:
-        """Create a volume of SIZE_BYTES and choose its paths."""
+    def create(self, name: str, segments: Mapping[str, str] | None = None, **parameters: str) -> Placed:
+        """Create a volume of SIZE_BYTES and choose its paths. segments: of the one place where it shall be."""
         request = pb.CreateVolumeRequest(
             name=name,
             capacity_range=pb.CapacityRange(required_bytes=SIZE_BYTES),
             volume_capabilities=[_CAPABILITY],
+            parameters=parameters,
         )
+        if segments:
+            place = pb.Topology(segments=segments)
+            request.accessibility_requirements.MergeFrom(pb.TopologyRequirement(requisite=[place], preferred=[place]))
         with self._calling() as stubs:
             volume = stubs.controller.CreateVolume(request, timeout=TIMEOUT_S).volume
         return Placed(

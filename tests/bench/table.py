@@ -11,7 +11,7 @@ class Row:
     """One line of the table.
 
     figure: None if it could not be measured; `details` then says why. unit: "" for a ratio.
-    at_most: what must be reached; None for a figure that is information.
+    at_most, at_least: what must be reached; both None for a figure that is information.
     details: figures that the row was computed from, for the JSON; `note` is shown beside the row.
     """
 
@@ -22,15 +22,18 @@ class Row:
     at_most: float | None = None
     note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    at_least: float | None = None
 
     @property
     def verdict(self) -> str:
         """Give one of: ok, MISSED, information, NOT MEASURED."""
         if self.figure is None:
             return "NOT MEASURED"
-        if self.at_most is None:
+        if self.at_most is None and self.at_least is None:
             return "information"
-        return "ok" if self.figure <= self.at_most else "MISSED"
+        too_much = self.at_most is not None and self.figure > self.at_most
+        too_little = self.at_least is not None and self.figure < self.at_least
+        return "MISSED" if too_much or too_little else "ok"
 
     def as_json(self) -> dict[str, Any]:
         """Give the row as plain data."""
@@ -40,6 +43,7 @@ class Row:
             "figure": self.figure,
             "unit": self.unit,
             "at_most": self.at_most,
+            "at_least": self.at_least,
             "verdict": self.verdict,
             "note": self.note,
             "details": self.details,
@@ -58,7 +62,8 @@ def render(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    wanted = "" if row.at_most is None else f"<= {number(row.at_most, row.unit)}"
+    limits = (("<=", row.at_most), (">=", row.at_least))
+    wanted = ", ".join(f"{sign} {number(limit, row.unit)}" for sign, limit in limits if limit is not None)
     found = "" if row.figure is None else number(row.figure, row.unit)
     return row.measure, found, wanted, row.verdict, row.note
 

@@ -23,6 +23,7 @@ PATIENCE_S = 60.0
 _API_VERSIONS = {
     "CSINode": "storage.k8s.io/v1",
     "CSIStorageCapacity": "storage.k8s.io/v1",
+    "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
     "DaemonSet": "apps/v1",
     "Deployment": "apps/v1",
     "Lease": "coordination.k8s.io/v1",

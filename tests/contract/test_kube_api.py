@@ -34,7 +34,6 @@ from tests.support.kubeapi import MemoryApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("apiserver")
 
