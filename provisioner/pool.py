@@ -32,6 +32,10 @@ from provisioner.usage import Usage
 
 log = structlog.get_logger(__name__)
 
+# A disk that hangs keeps each call that touches it, and with it a thread: only so many, each after so long.
+_MOST_WAITING = 8
+_HANGS_AFTER_S = 5.0
+
 
 class Contents:
     """What lies in a pool's disk while it is attached; replaced whole when the disk comes anew."""
@@ -201,6 +205,7 @@ class Pool:
         self._contents: Contents | None = None
         self._loaded = False
         self._users = 0
+        self._waits: dict[object, float] = {}  # of calls at work here: since when
         self._guard = threading.Lock()
 
     @property
@@ -249,7 +254,25 @@ class Pool:
 
     @contextmanager
     def use(self) -> Iterator[Contents]:
-        """Hold the pool's contents for a call; PoolUnavailable where the disk is not there."""
+        """Hold the pool's contents for a call; PoolUnavailable where the disk is not there, or answers nobody."""
+        if len(self._waits) >= _MOST_WAITING:
+            self._refuse_if_it_hangs()
+        call = object()
+        self._waits[call] = time.monotonic()
+        try:
+            contents = self._enter()
+            try:
+                yield contents
+            except (PoolUnavailable, NotDurable) as error:
+                contents.disk.illness = str(error)
+                raise
+            finally:
+                with self._guard:
+                    self._users -= 1
+        finally:
+            del self._waits[call]
+
+    def _enter(self) -> Contents:
         known = self._contents
         if known:
             known.disk.check()  # before it is counted: calls that fail must not keep the disk from being let go
@@ -260,14 +283,17 @@ class Pool:
             if contents is not known or not self._loaded:
                 raise NotReady(f"pool {self.settings.name!r} is still being read; retry in a moment")
             self._users += 1
-        try:
-            yield contents
-        except (PoolUnavailable, NotDurable) as error:
-            contents.disk.illness = str(error)
-            raise
-        finally:
-            with self._guard:
-                self._users -= 1
+        return contents
+
+    def _refuse_if_it_hangs(self) -> None:
+        """Raise PoolUnavailable where too many calls wait too long: one more would only wait beside them."""
+        now = time.monotonic()
+        waited = sorted((now - since for since in list(self._waits.values())), reverse=True)[:_MOST_WAITING]
+        if len(waited) == _MOST_WAITING and waited[-1] > _HANGS_AFTER_S:
+            raise PoolUnavailable(
+                f"pool {self.settings.name!r}: its disk answers nobody: {_MOST_WAITING} calls have waited for it, the "
+                f"first for {waited[0]:.0f} s; look at the disk and the kernel's log"
+            )
 
     def stop_erasing(self) -> None:
         """End the eraser of a disk that a call does not let go: its thread would keep the process alive."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -33,7 +34,10 @@ class Pools:
         self._lock_wait_s = settings.lock_wait_seconds
         self._stopping = threading.Event()
         # Nobody can end a thread that waits for a dead disk: the process must be able to end without it.
-        self._watcher = threading.Thread(target=self._watch, name="pools", daemon=True)
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(pool,), name=f"pool-{pool.settings.name}", daemon=True)
+            for pool in self.pools
+        ]
 
     def lock(self) -> None:
         """Find and lock every pool that is there; PoolLocked where another process serves one."""
@@ -90,25 +94,28 @@ class Pools:
             pool.load(mounts)
             pool.look()
         self.ready = True
-        self._watcher.start()
+        for watcher in self._watchers:
+            watcher.start()
 
     def close(self) -> None:
         """Stop looking, and let all disks go."""
         self._stopping.set()
-        if self._watcher.is_alive():
-            self._watcher.join(_STOP_S)
+        deadline = time.monotonic() + _STOP_S
+        for watcher in self._watchers:
+            if watcher.is_alive():
+                watcher.join(max(0.0, deadline - time.monotonic()))
         for pool in self.pools:
             if not pool.detach("the driver is stopping"):
                 pool.stop_erasing()
 
-    def _watch(self) -> None:
+    def _watch(self, pool: Pool) -> None:
+        """Look after one pool: its disk may hang, and the others must not wait for it."""
         while not self._stopping.wait(_LOOK_AGAIN_S):
-            for pool in self.pools:
-                try:
-                    self._look_again(pool)
-                    pool.look()
-                except Exception as error:  # noqa: BLE001  the other pools, and the next look, must not suffer
-                    _note(pool, f"it cannot be looked at: {error}")
+            try:
+                self._look_again(pool)
+                pool.look()
+            except Exception as error:  # noqa: BLE001  the next look must not suffer
+                _note(pool, f"it cannot be looked at: {error}")
 
     def _look_again(self, pool: Pool) -> None:
         """Bring back a pool whose disk came late, went away, or came anew."""

@@ -10,6 +10,7 @@ import structlog
 
 from csi.pb import csi_pb2_grpc
 from csi.server.interceptor import Interceptor
+from csi.server.workers import Workers
 from csi.services.controller import Controller
 from csi.services.identity import Identity
 from csi.services.node import Node
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _IDENTITY_WORKERS = 3
 _WORKERS = 3
+_SPARE_WORKERS = 64  # pools let few calls wait for a disk that hangs: enough for several such disks
 
 
 def build_server(
@@ -56,13 +58,14 @@ def new_server(
 
     workers: calls that run at once; more wait, for refusing them would need a code that means something else.
     Three overlap the waits of a disk. With eight, on two cores, each call cost a third more processor time, for
-    threads that took the interpreter's lock from each other, and fewer volumes were created in a second.
+    threads that took the interpreter's lock from each other, and fewer volumes were created in a second. Calls that
+    take seconds, as on a disk that hangs, are not counted.
     """
     interceptor = Interceptor(
         structlog.get_logger().bind(), ThreadPoolExecutor(_IDENTITY_WORKERS, thread_name_prefix="identity"), observe
     )
     return grpc.server(
-        ThreadPoolExecutor(workers, thread_name_prefix="rpc"),
+        Workers(workers, spare=_SPARE_WORKERS, name="rpc"),  # type: ignore[arg-type]  # any Executor will do
         interceptors=[interceptor, *inner],
         options=options,
     )
