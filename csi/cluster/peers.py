@@ -6,7 +6,7 @@ A channel to a node trusts that node's certificate alone; a node's port trusts t
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from csi.cluster.directory import Node
 
 _MOST_CHANNELS = 512
+_MOST_REPLACED = 32
+_LAST_CALLS_S = 60.0
 _STUCK_CALLS = 16
 _STUCK_S = 3.0
 _CHANNEL_OPTIONS = (
@@ -104,28 +106,40 @@ class Peer:
 
 
 class Peers:
-    """Channels to nodes, made when they are needed; the longest unused one is closed when they are many."""
+    """Channels to nodes, made when they are needed; the longest unused one is closed when they are many.
+
+    One that is replaced stays open for the calls that still run on it, but not for long, and not many of them: a node
+    may change its certificate as often as it likes.
+    """
 
     def __init__(self, ours: Credentials, most: int = _MOST_CHANNELS) -> None:
         self._ours, self._most = ours, most
         self._guard = threading.Lock()
         self._peers: OrderedDict[str, Peer] = OrderedDict()
+        self._replaced: deque[tuple[float, Peer]] = deque()
 
     def peer(self, node: Node) -> Peer:
         """Give the way to a node; a new one where its address or certificate is new."""
-        stale: list[Peer] = []
         with self._guard:
             peer = self._peers.get(node.name)
             if peer is None or (peer.node.address, peer.node.certificate) != (node.address, node.certificate):
                 if peer:
-                    stale.append(peer)
+                    self._replace(peer)
                 peer = self._peers[node.name] = Peer(node, self._ours, peer.waiting if peer else Waiting())
             self._peers.move_to_end(node.name)
             while len(self._peers) > self._most:
-                stale.append(self._peers.popitem(last=False)[1])
-        for old in stale:
-            _close_later(old)
+                self._replace(self._peers.popitem(last=False)[1])
+            spent = list(self._spent())
+        for old in spent:
+            old.channel.close()
         return peer
+
+    def _replace(self, peer: Peer) -> None:
+        self._replaced.append((monotonic() + _LAST_CALLS_S, peer))
+
+    def _spent(self) -> Iterator[Peer]:
+        while self._replaced and (self._replaced[0][0] < monotonic() or len(self._replaced) > _MOST_REPLACED):
+            yield self._replaced.popleft()[1]
 
     def silent(self) -> int:
         """Count the nodes that did not answer the last call."""
@@ -135,17 +149,11 @@ class Peers:
     def close(self) -> None:
         """Close all channels; calls that run are cancelled."""
         with self._guard:
-            peers = list(self._peers.values())
+            peers = [*self._peers.values(), *(peer for _, peer in self._replaced)]
             self._peers.clear()
+            self._replaced.clear()
         for peer in peers:
             peer.channel.close()
-
-
-def _close_later(peer: Peer) -> None:
-    """Close a channel when the calls that still run on it have had their time."""
-    timer = threading.Timer(60, peer.channel.close)
-    timer.daemon = True
-    timer.start()
 
 
 def server_credentials(

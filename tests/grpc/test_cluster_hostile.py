@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -201,6 +202,17 @@ def test_a_node_that_keeps_calls_waiting_keeps_the_others_threads_free(world: Wo
         world.liar.held.set()
         codes = {one.result().code for one in hung}
     assert codes <= {Code.NOT_FOUND, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+
+
+def test_a_node_that_changes_its_certificate_again_and_again_costs_little(world: World) -> None:
+    before = threading.active_count()
+    for i in range(50):
+        world.announce(new_credentials())
+        assert refusal(world.cluster.controller.ControllerGetVolume, by_id(f"{OURS}.{i}")).code is Code.UNAVAILABLE
+    assert threading.active_count() - before < 25
+    world.announce(world.credentials)
+    world.liar.answers["ControllerGetVolume"] = csi_pb2.ControllerGetVolumeResponse(volume=volume(f"{OURS}.x"))
+    assert world.cluster.controller.ControllerGetVolume(by_id(f"{OURS}.x")).volume.volume_id == f"{OURS}.x"
 
 
 def test_a_node_with_another_s_certificate_is_not_the_one(world: World) -> None:
