@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_AGAIN_S = 900.0  # the same reason for the same object
+_AGAIN_S = 900.0  # the same words about the same object
+_MOST_ALIKE = 20  # of one reason about one object in that time: a node may cause as many as it likes
 _PAUSE_S = 0.2
 _MOST_WAITING = 100
 _MOST_KNOWN = 10_000
@@ -37,7 +38,8 @@ class Events:
     def __init__(self, api: Callable[[], Api], may_write: Callable[[], bool]) -> None:
         self._api, self._may_write = api, may_write
         self._waiting: Queue[dict[str, Any] | None] = Queue(_MOST_WAITING)
-        self._told: dict[tuple[str, str], float] = {}
+        self._guard = threading.Lock()
+        self._told: dict[tuple[str, str], dict[str, float]] = {}
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
     def start(self) -> None:
@@ -66,16 +68,22 @@ class Events:
         self._warn("Node", "", name, name, reason, message)
 
     def _warn(self, kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> None:
-        now = monotonic()
-        if not self._may_write() or now - self._told.get((uid, reason), -_AGAIN_S) < _AGAIN_S:
+        if not self._may_write() or not self._is_news(uid, reason, message):
             return
-        if len(self._told) > _MOST_KNOWN:
-            self._told.clear()
-        self._told[uid, reason] = now
         try:
             self._waiting.put_nowait(_event(kind, namespace, name, uid, reason, message))
         except Full:
             log.warning("event dropped, for too many wait", object=f"{kind} {namespace}/{name}", reason=reason)
+
+    def _is_news(self, uid: str, reason: str, message: str) -> bool:
+        now = monotonic()
+        with self._guard:
+            if len(self._told) > _MOST_KNOWN:
+                self._told.clear()
+            recent = {words: at for words, at in self._told.get((uid, reason), {}).items() if now - at < _AGAIN_S}
+            is_news = message not in recent and len(recent) < _MOST_ALIKE
+            self._told[uid, reason] = recent | ({message: now} if is_news else {})
+        return is_news
 
     def _run(self) -> None:
         pause = threading.Event()

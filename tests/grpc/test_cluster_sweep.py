@@ -85,6 +85,31 @@ def test_a_claim_that_has_another_volume_does_not_want_this_one(cluster: Cluster
     assert first not in left(cluster)
 
 
+def test_each_volume_that_goes_is_told_of_and_the_same_words_come_once(cluster: Cluster) -> None:
+    used = made(cluster, 5)
+    pool = Path(cluster.nodes["a"].folder) / "default/.csi-local-path/volumes"
+    (pool / name(5) / "data/file").touch()
+    gone = []
+    for number in (1, 2):
+        gone.append(made(cluster, number))
+        cluster.controlling.sweep.sweep()
+        cluster.controlling.sweep.sweep()
+
+    def told() -> list[str]:
+        return sorted(f"{event['reason']} {event['message'].split()[-1]}" for event in cluster.api.objects(EVENTS))
+
+    wanted = sorted([f"OrphansDiscarded {volume_id}" for volume_id in gone] + [f"OrphansFound {used}"])
+    eventually(lambda: told() == wanted, f"{wanted}, but {told()}")
+
+
+def test_one_node_cannot_fill_the_cluster_with_events(cluster: Cluster) -> None:
+    for number in range(100):
+        cluster.controlling.events.warn_node("a", "PoolClaimedTwice", f"pool {number}")
+    cluster.controlling.events.warn_node("b", "PoolClaimedTwice", "pool 0")
+    eventually(lambda: any(event["involvedObject"]["name"] == "b" for event in cluster.api.objects(EVENTS)))
+    assert len(cluster.api.objects(EVENTS)) == 21
+
+
 def test_what_is_young_is_let_be_without_a_word(cluster: Cluster) -> None:
     cluster.controlling.sweep._age_s = 3600
     orphan = made(cluster, 1)
