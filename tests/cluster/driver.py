@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from tests.cluster.kube import Kube, Object
 from tests.cluster.lab.commands import run
-from tests.cluster.lab.places import entering
-from tests.cluster.lab.site import NAMESPACE, Node, program
+from tests.cluster.lab.places import ClusterError, entering, wait_until
+from tests.cluster.lab.site import NAMESPACE, Node, nodes, program
 
 AGENTS = "app.kubernetes.io/component=node"
 CONTROLLERS = "app.kubernetes.io/component=controller"
@@ -31,6 +34,40 @@ def signal_container(node: Node, container: str, signal: str = "SIGKILL") -> Non
     run(*ctr, "tasks", "kill", "--signal", signal, container)
 
 
+@contextmanager
+def frozen(node: Node, container: str) -> Iterator[None]:
+    """Let a container's first process stand still for a while, or until somebody kills it."""
+    signal_container(node, container, "SIGSTOP")
+    try:
+        yield
+    finally:
+        with suppress(ClusterError):  # it is gone
+            signal_container(node, container, "SIGCONT")
+
+
+def wait_event(kube: Kube, name: str, reason: str, *words: str, patience_s: float = 60.0) -> None:
+    """Wait until an event of a reason about an object without a namespace has all these words."""
+
+    def is_told() -> bool:
+        found = kube.list("Event", "default", fields=f"involvedObject.name={name},reason={reason}")
+        return any(all(word in event["message"] for word in words) for event in found)
+
+    wait_until(is_told, f"an event {reason} about {name} says {words}", patience_s)
+
+
+def home_of(pod: Object) -> Node:
+    """Give the node that a pod runs on."""
+    return next(node for node in nodes() if node.name == pod["spec"]["nodeName"])
+
+
+def renew_agent(kube: Kube, node: Node) -> None:
+    """Make the agent of a node anew."""
+    name = agent(kube, node)["metadata"]["name"]
+    kube.delete("Pod", name, NAMESPACE, grace_s=1)
+    kube.wait_gone("Pod", name, NAMESPACE)
+    wait_ready(kube)
+
+
 def controllers(kube: Kube) -> list[Object]:
     """Give the pods of the controller, the leader of csi-provisioner first."""
     lease = kube.get("Lease", "local-path-csi-dev", NAMESPACE)
@@ -49,12 +86,20 @@ def renew(kube: Kube, selector: str) -> None:
     for old in kube.list("Pod", NAMESPACE, selector):
         kube.delete("Pod", old["metadata"]["name"], NAMESPACE, grace_s=1)
         kube.wait_gone("Pod", old["metadata"]["name"], NAMESPACE)
-    wait_ready(kube)
+    if selector == AGENTS:
+        wait_ready(kube)
+    else:
+        wait_controllers(kube)
 
 
 def wait_ready(kube: Kube) -> None:
     """Wait until all that the chart wants runs."""
     kube.wait("DaemonSet", "csi-local-path-node", NAMESPACE, _daemons_ready, _READY_S)
+    wait_controllers(kube)
+
+
+def wait_controllers(kube: Kube) -> None:
+    """Wait until the controllers run, whatever agents do."""
     kube.wait("Deployment", "csi-local-path-controller", NAMESPACE, _replicas_ready, _READY_S)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.cluster.kube import Kube, Object, execute, is_bound, is_running
+from tests.cluster.kube import PATIENCE_S, Kube, Object, execute, is_bound, is_running
+from tests.cluster.lab.places import wait_until
 from tests.cluster.manifests import claim, pod
 
 _LONG_S = 120.0
@@ -85,6 +86,14 @@ class Scene:
         """Delete a pod and wait until it is gone."""
         self.kube.delete("Pod", name, self.namespace, grace_s=0)
         self.kube.wait_gone("Pod", name, self.namespace)
+
+    def wait_event(self, name: str, *words: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait until an event about an object has all these words."""
+
+        def is_told() -> bool:
+            return any(all(word in event for word in words) for event in self.events(name))
+
+        wait_until(is_told, f"an event about {name} says {words}", patience_s)
 
     def events(self, name: str) -> list[str]:
         """Give reason and message of the events about an object."""

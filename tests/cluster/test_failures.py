@@ -12,6 +12,8 @@ from tests.cluster.driver import (
     agent,
     container_id,
     controllers,
+    frozen,
+    home_of,
     renew,
     signal_container,
     wait_ready,
@@ -63,10 +65,29 @@ def test_agent_killed_in_the_middle_of_creates(scene: Scene, kube: Kube) -> None
 
 def test_controller_killed_in_the_middle_of_creates(scene: Scene, kube: Kube) -> None:
     before, leader = all_volumes(), controllers(kube)[0]
-    node = next(node for node in nodes() if node.name == leader["spec"]["nodeName"])
     make_claims(scene)
-    signal_container(node, container_id(leader))
+    signal_container(home_of(leader), container_id(leader))
     await_all_bound(scene, before)
+    renew(kube, CONTROLLERS)
+
+
+def test_controller_killed_between_the_nodes_commit_and_its_reply(scene: Scene, kube: Kube) -> None:
+    node = nodes()[0]
+    scene.claim("before", node=node.name)
+    scene.bound("before")  # so that there are a leader and a connection
+    before, leader = all_volumes(), controllers(kube)[0]
+    driver = container_id(leader)
+    with frozen(node, container_id(agent(kube, node))):
+        uid = scene.claim("data", node=node.name)["metadata"]["uid"]
+        scene.wait_event("data", "Provisioning")
+        signal_container(home_of(leader), driver, "SIGSTOP")
+    wait_until(lambda: f"pvc-{uid}" in all_volumes(), "the node has made the volume")
+    assert (
+        "volumeName" not in kube.list("PersistentVolumeClaim", scene.namespace, fields="metadata.name=data")[0]["spec"]
+    )
+    signal_container(home_of(leader), driver)
+    scene.bound("data")
+    assert all_volumes() - before == {f"pvc-{uid}"}
     renew(kube, CONTROLLERS)
 
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.driver import wait_ready
+from csi.cluster.gone import ON_GONE_KEY
+from tests.cluster.driver import wait_event, wait_ready
 from tests.cluster.kube import Kube, Object
 from tests.cluster.lab import lifecycle
 from tests.cluster.lab.places import find, wait_until
+from tests.cluster.lab.pools import disks
 from tests.cluster.lab.site import Node, nodes
 from tests.cluster.lab.volumes import all_volumes
-from tests.cluster.manifests import DISPOSABLE_CLASS, SELECTED_NODE
+from tests.cluster.manifests import DISPOSABLE_CLASS, SELECTED_NODE, SMALL_CLASS
 from tests.cluster.scene import Scene
 
 LONGEST_S = 180.0
@@ -48,16 +50,33 @@ def test_volumes_of_a_node_that_is_gone_go_where_the_class_says_so_and_wait_else
 ) -> None:
     scene.claim("kept", node=lost.name)
     scene.claim("disposable", storage_class=DISPOSABLE_CLASS, node=lost.name)
-    kept, disposable = (scene.bound(name)["metadata"]["name"] for name in ("kept", "disposable"))
+    scene.claim("replaced", storage_class=SMALL_CLASS, node=lost.name)
+    kept, disposable, replaced = (scene.bound(one)["metadata"]["name"] for one in ("kept", "disposable", "replaced"))
+    uid = uid_of(kube, lost)
     lifecycle.kill_node(lost)
     kube.delete("Node", lost.name)
     for name in ("kept", "disposable"):
         kube.delete("PersistentVolumeClaim", name, scene.namespace)
     kube.wait_gone("PersistentVolume", disposable, patience_s=LONGEST_S)
+    wait_event(kube, disposable, "NodeGone", f"{lost.name} (uid {uid}) is gone for good, and the data with it")
     assert kube.get("PersistentVolume", kept) is not None
-    events = [event["message"] for event in kube.list("Event", fields=f"involvedObject.name={kept}")]
-    assert any("onNodeGone" in message for message in events), events
+    wait_event(kube, kept, "VolumeFailedDelete", f"kubectl annotate pv {kept} {ON_GONE_KEY}=delete", "onNodeGone")
 
-    lifecycle.start_node(lost)  # a new Node, on the old disks
+    (small,) = (disk for disk in disks(lost) if disk.name == "small")
+    (lost.folder / f"{small.name}.{small.kind}").unlink()
+    lifecycle.start_node(lost)  # a new Node, on the old disks but for this one
     kube.wait_gone("PersistentVolume", kept, patience_s=LONGEST_S)
     assert kept not in all_volumes()
+
+    assert uid_of(kube, lost) != uid
+    kube.patch("PersistentVolume", replaced, {"metadata": {"annotations": {ON_GONE_KEY: "delete"}}})
+    kube.delete("PersistentVolumeClaim", "replaced", scene.namespace)
+    kube.wait_gone("PersistentVolume", replaced, patience_s=LONGEST_S)  # the grace runs since its Node was missed
+    wait_event(kube, replaced, "NodeGone", f"uid {uid}")
+
+
+def uid_of(kube: Kube, node: Node) -> str:
+    """Give the uid of a Node."""
+    found = kube.get("Node", node.name)
+    assert found is not None
+    return str(found["metadata"]["uid"])

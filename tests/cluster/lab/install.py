@@ -53,7 +53,15 @@ def lab_values() -> dict[str, object]:
         "settings": {"ephemeral": {"allow": True, "maxSizePerVolume": "64Mi", "maxSizePerPod": "256Mi"}},
         # A test shall not wait for what is otherwise given minutes. Agents renew their Leases once a minute, so the
         # first of these must not be less.
-        "controller": {"settings": {"nodeDownRescheduleSeconds": 90, "nodeGoneGraceSeconds": 20}},
+        "controller": {
+            "settings": {
+                "nodeDownRescheduleSeconds": 90,
+                "nodeGoneGraceSeconds": 20,
+                "orphanAgeSeconds": 10,
+                "orphanSweepSeconds": 5,
+                "waitingClaimsSeconds": 5,
+            }
+        },
         "provisioner": {"capacity": {"pollInterval": "10s"}},
     }
 
