@@ -236,6 +236,7 @@ def test_a_node_that_does_not_answer(own: Cluster) -> None:
     assert node_of(own.controller.CreateVolume(creation("pvc-3", "a", "b")).volume) == "b"
     eventually(lambda: refusal(own.controller.CreateVolume, creation("pvc-2", "a")).code is Code.RESOURCE_EXHAUSTED)
     node.start()
+    eventually(lambda: node.agent.renewing.written_at)  # else the next line might put the old Lease over the new one
     own._own(node)
     eventually(lambda: own.is_trusted_by(node))
     eventually(lambda: own.controlling.directory.node("a").address.endswith(str(node.agent.port)))  # type: ignore[union-attr] # it is known
