@@ -77,8 +77,11 @@ def has_project_quotas() -> bool:
     return os.path.exists("/proc/fs/xfs/xqmstat")
 
 
-# Each kernel runs what it can: one has project quotas and no simple ones, the other no project quotas.
-MEANS = (QUOTA_XFS, QUOTA_EXT4, SUBVOLUME) if has_project_quotas() else (SUBVOLUME, SIMPLE, IMAGE, THIN, IMAGE_ON_BTRFS)
+# Each kernel runs what it can: one has project quotas and no simple ones, the other no project quotas. Images are tried
+# on both, for root may grow a mounted ext4 in the one machine and perhaps not in the other.
+_IN_THE_VM = (QUOTA_XFS, QUOTA_EXT4, SUBVOLUME, IMAGE)
+_HERE = (SUBVOLUME, SIMPLE, IMAGE, THIN, IMAGE_ON_BTRFS)
+MEANS = _IN_THE_VM if has_project_quotas() else _HERE
 
 
 @dataclass(frozen=True, slots=True)
