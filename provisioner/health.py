@@ -84,8 +84,10 @@ def _examine(contents: Contents, folder: str) -> tuple[HealthProblem, ...]:
     backend = contents.backends.of(record)
     if not backend.holds:
         return _over_use(contents, record)
-    illness = backend.illness(record)
-    return (HealthProblem(HealthStatus.DEGRADED, "LimitLost", illness),) if illness else ()
+    if illness := backend.illness(record):
+        return (HealthProblem(HealthStatus.DEGRADED, "LimitLost", illness),)
+    escaped = contents.usage.escaped(record.folder)
+    return (HealthProblem(HealthStatus.DEGRADED, "LimitEscaped", escaped),) if escaped else ()
 
 
 def _over_use(contents: Contents, record: Record) -> tuple[HealthProblem, ...]:

@@ -23,6 +23,7 @@ from provisioner.errors import NotDurable, NotReady, PoolUnavailable, VolumeNotF
 from provisioner.linux.mountinfo import MountInfo
 from provisioner.linux.statx import Statx
 from provisioner.names import identify, is_folder
+from provisioner.pace import Paced
 from provisioner.pods import PodVolumes
 from provisioner.publications import Publications
 from provisioner.records import Broken, Record
@@ -155,6 +156,11 @@ class Contents:
         """Count what a volume takes; None where only a walk over its files could."""
         record = self.known(folder)
         return self.backends.of(record).occupied(record) if record else None
+
+    def escaped(self, folder: str, pace: Paced) -> str:
+        """Say what of a volume slipped out of its limit; a walk over its files, for background work only."""
+        record = self.known(folder)
+        return self.backends.of(record).escaped(record, pace) if record else ""
 
     def nature(self, record: Record) -> Nature:
         """Say what decides how a volume can be used."""

@@ -67,6 +67,7 @@ class Usage:
         self._guard = threading.Lock()
         self._volumes: dict[str, Measurement] = {}
         self._used_bytes = 0
+        self._escaped: dict[str, str] = {}
         self._foreign: _Foreign | None = None
         self._failure = ""
 
@@ -96,6 +97,18 @@ class Usage:
             self._volumes[folder] = measurement
             self._used_bytes += measurement.used_bytes
 
+    def escaped(self, folder: str) -> str:
+        """Say what of a volume had slipped out of its limit when it was last looked at; '' for nothing."""
+        return self._escaped.get(folder, "")
+
+    def put_escaped(self, folder: str, finding: str) -> None:
+        """Note what slipped out; '' for nothing."""
+        with self._guard:
+            if finding:
+                self._escaped[folder] = finding
+            else:
+                self._escaped.pop(folder, None)
+
     def put_foreign(self, used_bytes: int, measured_at: float) -> None:
         """Note what strangers use."""
         self._foreign = _Foreign(used_bytes, measured_at)
@@ -104,12 +117,14 @@ class Usage:
         """Drop what is known of a volume."""
         with self._guard:
             self._drop(folder)
+            self._escaped.pop(folder, None)
 
     def keep_only(self, folders: Iterable[str]) -> None:
         """Drop volumes that are not among `folders`: deleted while they were measured."""
         with self._guard:
-            for folder in self._volumes.keys() - set(folders):
+            for folder in (self._volumes.keys() | self._escaped.keys()) - set(folders):
                 self._drop(folder)
+                self._escaped.pop(folder, None)
 
     def _drop(self, folder: str) -> None:
         known = self._volumes.pop(folder, None)
@@ -202,6 +217,9 @@ class MeasuredPool(Protocol):
     def occupied(self, folder: str) -> Occupied | None:
         """Count what a volume takes; None where only a walk over its files could."""
 
+    def escaped(self, folder: str, pace: Paced) -> str:
+        """Say what of a volume slipped out of its limit, or ''."""
+
 
 class _WhileThere:
     """A pace that ends the walk over a disk that went: whoever takes it back waits until nobody uses the old one."""
@@ -285,6 +303,10 @@ class Measurer:
         ours += sum(self._measure_volume(pool, folder, pace) for folder in late)
         usage.put_foreign(max(0, used - ours), self._clock())
         usage.save()
+        # Last, for it takes the longest, and no figure waits for it.
+        for folder in first:
+            with suppress(OSError):  # deleted meanwhile
+                usage.put_escaped(folder, pool.escaped(folder, pace))
 
     def _measure_volume(self, pool: MeasuredPool, folder: str, pace: Paced) -> int:
         """Measure a volume and give its bytes; the last figure where it cannot be read, 0 where there is none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,22 +37,25 @@ class _Level:
     names: Generator[str, None, None]
 
 
-def measure(dir_fd: int, pace: Paced) -> tuple[int, int]:
+def measure(dir_fd: int, pace: Paced, visit: Callable[[int], None] | None = None) -> tuple[int, int]:
     """Give (bytes, inodes) that the directory `dir_fd` and all below it occupy.
 
     Bytes are allocated ones: holes cost nothing. A file with several links counts once, shared evenly
     between its links, should one of them lie outside. What is mounted inside is left out, and no symlink is
     followed. What changes meanwhile may be counted or not. Raises Stopped from `pace`, and OSError where
     `dir_fd` itself cannot be read; what cannot be read below it is left out.
+
+    visit: gets each directory, open; one that it raises OSError for is left out too.
     """
-    return _Walk(pace).measure(dir_fd)
+    return _Walk(pace, visit).measure(dir_fd)
 
 
 class _Walk:
     """One walk down and up again."""
 
-    def __init__(self, pace: Paced) -> None:
+    def __init__(self, pace: Paced, visit: Callable[[int], None] | None) -> None:
         self._pace = pace
+        self._visit = visit
         self._mnt_id = 0
         self._levels: list[_Level] = []
         self._names_held = 0
@@ -91,6 +94,8 @@ class _Walk:
         fd = open_directory(name, dir_fd)
         try:
             found = statx("", dir_fd=fd, flags=AT_EMPTY_PATH)
+            if self._visit:
+                self._visit(fd)
         except OSError:
             os.close(fd)
             raise

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from provisioner.linux.statx import Statx
 from provisioner.model import Capability, Statistics
+from provisioner.pace import Paced
 from provisioner.records import BackendName, Record
 from provisioner.targets import Target
 
@@ -95,6 +96,9 @@ class Backend(Protocol):
 
     def illness(self, record: Record) -> str:
         """Say what is wrong with a volume's limit, or '' where it holds."""
+
+    def escaped(self, record: Record, pace: Paced) -> str:
+        """Say what of a volume slipped out of its limit, or '' where nothing did; for background work, a walk."""
 
     def recover(self, records: Iterable[Record]) -> None:
         """Make every volume's limit what its record says; at the start, before anything else."""

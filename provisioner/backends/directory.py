@@ -10,6 +10,7 @@ from provisioner.disk import Disk
 from provisioner.linux.openat2 import open_path
 from provisioner.linux.statx import Statx, glance
 from provisioner.model import Capability, Statistics
+from provisioner.pace import Paced
 from provisioner.records import DATA, WITHIN, BackendName, Record
 from provisioner.targets import Target
 
@@ -100,6 +101,10 @@ class DirectoryBackend:
 
     def illness(self, record: Record) -> str:
         """Find nothing: there is no limit that could be lost."""
+        return ""
+
+    def escaped(self, record: Record, pace: Paced) -> str:
+        """Find nothing: there is no limit to slip out of."""
         return ""
 
     def recover(self, records: Iterable[Record]) -> None:

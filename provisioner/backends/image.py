@@ -31,6 +31,7 @@ from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
 from provisioner.model import Capability, Statistics, Usage
+from provisioner.pace import Paced
 from provisioner.records import IMAGE, WITHIN, BackendName, Record
 from provisioner.targets import Target
 
@@ -267,6 +268,10 @@ class ImageBackend:
         """Find an image that has not the size of its record."""
         found = self._look(record.folder).size_bytes
         return "" if found >= record.capacity_bytes else f"the image has {found} bytes, wanted {record.capacity_bytes}"
+
+    def escaped(self, record: Record, pace: Paced) -> str:  # noqa: ARG002  the Protocol names it
+        """Find nothing: nobody slips out of an image."""
+        return ""
 
     def recover(self, records: Iterable[Record]) -> None:
         """See which devices an earlier process left; a file keeps its size."""

@@ -21,6 +21,7 @@ import structlog
 
 from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import DirectoryBackend, finish_root
+from provisioner.directories import opened
 from provisioner.disk import Disk
 from provisioner.linux.fsxattr import FS_XFLAG_PROJINHERIT, get_fsxattr, set_fsxattr
 from provisioner.linux.quotactl import (
@@ -33,7 +34,9 @@ from provisioner.linux.quotactl import (
     set_limits,
 )
 from provisioner.model import Statistics, Usage
+from provisioner.pace import Paced
 from provisioner.records import DATA, BackendName, Record
+from provisioner.walking import measure
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,8 @@ _IDS_PER_POOL = 2**20
 _RANGES = 2047  # of positive 32-bit numbers; the first range is left to people, whose ids are small
 _BYTES_PER_INODE = 16384  # as mkfs.ext4 has it
 _FEWEST_INODES = 1024
+_TOLERATED_SHARE = 4  # of the size: what is written and removed while a walk goes on may be counted twice
+_FIRM = "against tenants who mean ill only 'backend: image' holds"
 _ON = FS_QUOTA_PDQ_ACCT | FS_QUOTA_PDQ_ENFD
 _HOW = {
     "xfs": "mount it with -o prjquota",
@@ -173,6 +178,32 @@ class QuotaBackend(DirectoryBackend):
             return f"its root left project {record.project_id}, so the limit does not bind what is made in it"
         finally:
             os.close(fd)
+
+    def escaped(self, record: Record, pace: Paced) -> str:
+        """Count the directories that were given another project, and what the volume holds beside its limit.
+
+        Files are not asked, for they would have to be opened: one that left the project tells by its size.
+        """
+        strayed = 0
+
+        def look(dir_fd: int) -> None:
+            nonlocal strayed
+            strayed += not _is_marked(dir_fd, record.project_id)
+
+        with opened(f"{record.folder}/{DATA}", self._volumes_fd) as fd:
+            used_bytes, _ = measure(fd, pace, look)
+        project, how = (
+            record.project_id,
+            f"find them with 'lsattr -Rp', bring them back with 'chattr +P -p {{}}'; {_FIRM}",
+        )
+        if strayed:
+            return f"{strayed} of its directories left project {project} and its limit; {how.format(project)}"
+        if used_bytes > record.capacity_bytes + record.capacity_bytes // _TOLERATED_SHARE:
+            return (
+                f"{used_bytes} bytes are there of {record.capacity_bytes}, so files left project {project} and its "
+                f"limit; {how.format(project)}"
+            )
+        return ""
 
     def recover(self, records: Iterable[Record]) -> None:
         """Set every limit, and take those away that belong to nothing any more."""

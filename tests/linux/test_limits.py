@@ -12,7 +12,7 @@ from provisioner.errors import CapacityOutOfRange, OutOfCapacity, VolumeConflict
 from provisioner.linux.fallocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
 from provisioner.model import CapacityRange
 from tests.support.disks import until
-from tests.support.limited import MIB, allocate_as_pod, finish, start_writing, write_as_pod
+from tests.support.limited import MIB, allocate_as_pod, finish, start_writing, write_as_pod, write_directly_as_pod
 from tests.support.means import MEANS, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT
 
@@ -42,6 +42,13 @@ def test_a_volume_holds_its_size_and_not_a_byte_more_whoever_writes(served: Serv
     assert {writer.errno for writer in found} == {served.means.refused}
     assert SIZE * served.means.usable <= sum(writer.bytes for writer in found) <= SIZE
     assert write_as_pod(neighbour / "file", SIZE // 2).errno == 0
+
+
+def test_direct_io_is_bound_as_well(served: Served) -> None:
+    target = served.publish(served.create("direct", SIZE))
+    found = write_directly_as_pod(target / "file", 2 * SIZE)
+    assert found.errno == served.means.refused
+    assert SIZE * served.means.usable - MIB <= found.bytes <= SIZE
 
 
 def test_fallocate_is_bound_and_holes_are_free(served: Served) -> None:

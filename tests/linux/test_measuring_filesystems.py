@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provisioner.backends import Occupied
 from provisioner.linux.mount import MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
-from provisioner.pace import Pace
+from provisioner.pace import Pace, Paced
 from provisioner.usage import Measurer, Usage
 from provisioner.walking import measure
 from tests.support.filesystems import Filesystem
@@ -101,6 +101,10 @@ class Pool:
     def occupied(self, folder: str) -> Occupied | None:  # noqa: ARG002  the Protocol names it
         """Count nothing."""
         return None
+
+    def escaped(self, folder: str, pace: Paced) -> str:  # noqa: ARG002  the Protocol names it
+        """Find nothing."""
+        return ""
 
 
 def test_what_strangers_use_is_foreign_and_what_is_ours_is_not(memory: Path) -> None:

@@ -66,6 +66,15 @@ def _project(path: Path) -> int:
         os.close(fd)
 
 
+def _leave(path: Path) -> None:
+    """Take a file or directory out of its project, as its owner can."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        set_fsxattr(fd, replace(get_fsxattr(fd), projid=0))
+    finally:
+        os.close(fd)
+
+
 @in_the_vm
 def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served) -> None:
     volume = served.create("exact", SIZE)
@@ -134,14 +143,60 @@ def test_who_owns_the_root_can_leave_the_project_and_is_told_of(served: Served) 
     """The threat model says so: project quotas do not hold against a hostile tenant."""
     volume = served.create("hostile", SIZE)
     target = served.publish(volume)
-    fd = os.open(target, os.O_RDONLY)
-    try:
-        set_fsxattr(fd, replace(get_fsxattr(fd), projid=0))
-    finally:
-        os.close(fd)
+    _leave(target)
     assert write_as_pod(target / "file", 2 * SIZE).errno == 0
     (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
     assert "left project" in problem.message
+
+
+@in_the_vm
+def test_a_directory_below_the_root_that_left_is_found_by_the_walk(served: Served) -> None:
+    volume = served.create("strays", SIZE)
+    target = served.publish(volume)
+    (target / "one" / "two").mkdir(parents=True)
+    (target / "one" / "two").chmod(0o777)
+    served.provisioner._measurer.run_once()
+    assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+    _leave(target / "one" / "two")
+    assert write_as_pod(target / "one" / "two" / "file", 2 * SIZE).errno == 0
+    assert served.provisioner.volumes.health(volume.volume_id).problems == ()  # a call does not walk
+    served.provisioner._measurer.run_once()
+    (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+    assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitEscaped")
+    assert "1 of its directories left project" in problem.message
+
+
+@in_the_vm
+def test_files_that_left_are_told_by_what_the_volume_holds(served: Served) -> None:
+    volume = served.create("leak", SIZE)
+    target = served.publish(volume)
+    (target / "file").touch()
+    _leave(target / "file")
+    (target / "file").chmod(0o666)
+    assert write_as_pod(target / "file", 2 * SIZE).errno == 0
+    served.provisioner._measurer.run_once()
+    (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+    assert problem.reason == "LimitEscaped"
+    assert "files left project" in problem.message
+    (target / "file").unlink()
+    os.sync()
+    served.provisioner._measurer.run_once()
+    assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+
+
+@in_the_vm
+def test_hard_links_and_renames_take_nothing_out_of_the_limit(served: Served) -> None:
+    """Neither goes from one project into another (EXDEV); a link within counts once."""
+    first, second = served.publish(served.create("first", SIZE)), served.publish(served.create("second", SIZE))
+    data = [served.control / "volumes" / name / "data" for name in ("first", "second")]
+    assert write_as_pod(first / "file", SIZE // 2).errno == 0
+    os.link(first / "file", first / "link")
+    for move in (os.link, os.rename):
+        with pytest.raises(OSError, match="cross-device"):
+            move(data[0] / "file", data[1] / "file")
+    os.rename(first / "link", first / "renamed")
+    assert write_as_pod(first / "more", SIZE).errno == served.means.refused
+    assert list(second.iterdir()) == []
 
 
 def test_a_pool_without_project_quotas_is_told_how_to_get_them(provisioner: Provisioner) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from provisioner.backends import Occupied
 from provisioner.errors import PoolUnavailable
-from provisioner.pace import Pace
+from provisioner.pace import Pace, Paced
 from provisioner.usage import Measurement, Measurer, Usage
 from tests.support.paces import open_fds
 from tests.support.trees import make_wide
@@ -60,6 +60,7 @@ class FakePool:
     disk: FakeDisk
     names: list[str] = field(default_factory=list)
     figures: dict[str, Occupied] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.usage = Usage(self.disk.control_fd)
@@ -71,6 +72,11 @@ class FakePool:
     def occupied(self, folder: str) -> Occupied | None:
         """Give what its filesystem counts of a volume."""
         return self.figures.get(folder)
+
+    def escaped(self, folder: str, pace: Paced) -> str:
+        """Give what was found to have left a volume's limit; a step is a look."""
+        pace.step()
+        return self.left.get(folder, "")
 
     def volume(self, name: str, size_bytes: int = 0) -> Path:
         """Make a volume with so much data."""
@@ -323,3 +329,16 @@ def test_the_sum_follows_each_change(pool: FakePool) -> None:
     assert usage.used_bytes == 100
     usage.keep_only(["c"])
     assert usage.used_bytes == 0
+
+
+def test_what_left_its_limit_is_kept_until_it_is_back_or_the_volume_gone(pool: FakePool) -> None:
+    pool.volume("pvc-1")
+    pool.volume("pvc-2")
+    pool.left = {"pvc-1": "a directory left", "pvc-2": "another left"}
+    measurer = Measurer(lambda: [pool], 60)
+    measurer.run_once()
+    assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["a directory left", "another left"]
+    pool.left.clear()
+    pool.names.remove("pvc-2")
+    measurer.run_once()
+    assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["", ""]

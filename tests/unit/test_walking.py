@@ -41,6 +41,22 @@ def test_a_tree_weighs_what_du_says(tmp_path: Path) -> None:
     assert measured(tmp_path) == du(tmp_path)
 
 
+def test_each_directory_is_visited_once_and_those_that_refuse_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c" / "below").mkdir(parents=True)
+    (tmp_path / "a" / "file").touch()
+    visited: list[str] = []
+
+    def visit(fd: int) -> None:
+        visited.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if visited[-1].endswith("/c"):
+            raise PermissionError(visited[-1])
+
+    with directory_fd(tmp_path) as fd:
+        assert measure(fd, Unpaced(), visit)[1] == 5  # `below` is not seen
+    assert sorted(visited) == [str(tmp_path / name) for name in (".", "a", "a/b", "c")]
+
+
 def test_depth_and_width_cost_no_descriptors(tmp_path: Path) -> None:
     """Deep directories that hold several deep ones each: the way back up is taken often."""
     make_deep(tmp_path, 100, "main")
