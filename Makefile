@@ -7,8 +7,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 # Each of the many processes that tests start would else compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help demo test test-vm test-cluster e2e cluster-up cluster-down chaos bench bench-cluster stubs lint format coverage clean \
-	debian vm sanity helm cluster generate
+.PHONY: help demo test test-vm test-cluster e2e cluster-up cluster-down chaos bench bench-cluster bench-io bench-vm stubs lint format \
+	coverage clean debian vm io sanity helm cluster generate
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -55,11 +55,17 @@ cluster-down:  ## end it; nothing of it stays
 chaos: debian .venv/.synced  ## kill, fault and power-cut matrices (about six minutes)
 	@$(PYTEST) $(call kinds,chaos)
 
-bench: debian .venv/.synced  ## the figures of docs/, as a table and as JSON
+bench: debian .venv/.synced  ## what calls cost, as a table and as JSON (about a quarter of an hour)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
 bench-cluster: debian .venv/.synced helm cluster  ## those of the driver in a real Kubernetes (about fifteen minutes)
 	@$(PYTHON) -m tests.cluster run $(PYTHON) -m tests.cluster.bench $(ARGS)
+
+bench-io: debian io .venv/.synced  ## reads and writes in volumes beside those in plain directories (half an hour)
+	@$(PYTHON) -m tests.bench --only io --json build/bench-io.json $(ARGS)
+
+bench-vm: debian vm .venv/.synced  ## what calls cost with project quotas, in an emulated machine
+	@tests/vm/bench $(ARGS)
 
 stubs: .venv/.synced  ## make csi/pb/ anew from proto/csi.proto
 	@$(PYTHON) proto/generate.py
@@ -90,6 +96,9 @@ debian:
 
 vm:
 	@.ci/setup vm
+
+io:
+	@.ci/setup bench
 
 sanity:
 	@.ci/setup sanity

@@ -5,55 +5,40 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.extent import Extent
+from tests.bench.parts import GROUPS, PARTS, Part, chosen
 from tests.bench.report import measured, write_report
-from tests.bench.rows.deleting import deleting
-from tests.bench.rows.memory import memory
-from tests.bench.rows.publishing import publishing
-from tests.bench.rows.scale import scale
-from tests.bench.rows.starting import starting
 from tests.bench.site import OwnSite, PeerSite
 from tests.bench.table import render
-from tests.support.filesystems import isolate_mounts, loop_filesystem
+from tests.support.filesystems import isolate_mounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from tests.bench.disks import Disk
     from tests.bench.table import Row
 
-# Memory first: it wants a server that has not worked yet.
-ROWS: dict[str, Callable[[Any, Extent], list[Row]]] = {
-    "memory": memory,
-    "scale": scale,
-    "start": starting,
-    "publish": publishing,
-    "delete": deleting,
-}
-OWN_ONLY = ("start",)
 REPORT = Path("build/bench.json")
-DISK_BYTES = 8 << 30
-# Else the kernel writes the inode tables while figures are taken.
-WRITTEN_AT_ONCE = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
 
 
 def main() -> int:
-    """Run; exit status 1 if a row could not be measured. A figure that misses its mark is no error here."""
+    """Run; exit status 1 if a row missed its mark or could not be measured."""
     options = _options()
     extent = Extent().scaled(options.scale) if options.scale != 1 else Extent()
     rows: list[Row] = []
-    with _site(options, extent) as site:
-        for name, measure in ROWS.items():
-            if (options.only and name not in options.only) or (options.endpoint and name in OWN_ONLY):
-                continue
-            rows += measured(name, partial(measure, site, extent))
+    with ExitStack() as stack:
+        sites = _Sites(options, extent, stack)
+        for name, part in chosen(options.only, peer=bool(options.endpoint)).items():
+            rows += measured(name, partial(_measure, part, sites, extent))
+            # An hour's figures are not lost with the last part.
+            write_report(options.json, rows, endpoint=options.endpoint, scale=options.scale)
     print(render(rows))
-    write_report(options.json, rows, endpoint=options.endpoint, scale=options.scale)
-    return int(any(row.figure is None for row in rows))
+    return int(any(row.verdict in ("MISSED", "NOT MEASURED") for row in rows))
 
 
 def _options() -> argparse.Namespace:
@@ -61,21 +46,40 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--endpoint", help="unix:///PATH of a peer that runs; without it our own server is started")
     parser.add_argument("--work", type=Path, help="folder for a peer's staging and target paths")
     parser.add_argument("--json", type=Path, default=REPORT, help="file for the figures [%(default)s]")
-    parser.add_argument("--only", action="append", choices=sorted(ROWS), help="run this part alone; repeatable")
+    names = [*PARTS, *GROUPS]
+    parser.add_argument("--only", action="append", choices=names, help="run this part or group alone; repeatable")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full extent, to try the bench itself")
     return parser.parse_args()
 
 
-@contextmanager
-def _site(options: argparse.Namespace, extent: Extent) -> Iterator[OwnSite | PeerSite]:
-    with tempfile.TemporaryDirectory(prefix="csi-bench-") as folder:
-        tmp = Path(folder)
+class _Sites:
+    """Where each part is measured: on a fresh filesystem of the kind that it asks for, or at the one peer."""
+
+    def __init__(self, options: argparse.Namespace, extent: Extent, stack: ExitStack) -> None:
+        self._callers = extent.callers
+        self._stack = stack
+        self._own: dict[str, OwnSite] = {}
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="csi-bench-")))
+        self._peer = None
         if options.endpoint:
-            yield PeerSite(options.endpoint, options.work or tmp, extent.callers)
-            return
-        isolate_mounts()
-        with loop_filesystem("ext4", tmp, DISK_BYTES, mkfs_options=WRITTEN_AT_ONCE) as disk:
-            yield OwnSite(disk.path, extent.callers)
+            self._peer = PeerSite(options.endpoint, options.work or self._folder, extent.callers)
+        else:
+            isolate_mounts()
+
+    def of(self, disk: Disk) -> OwnSite | PeerSite:
+        """Give the site of a disk; parts of one disk share it."""
+        if self._peer:
+            return self._peer
+        key = repr(disk)
+        if key not in self._own:
+            folder = self._folder / str(len(self._own))
+            self._own[key] = self._stack.enter_context(OwnSite.fresh(disk, folder, self._callers))
+        return self._own[key]
+
+
+def _measure(part: Part, sites: _Sites, extent: Extent) -> list[Row]:
+    measure: Callable[[Any, Extent], list[Row]] = part.measure
+    return measure(sites.of(part.disk), extent)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,13 @@ class Client:
             answer = stubs.identity.Probe(pb.ProbeRequest(), timeout=TIMEOUT_S)
         return answer.ready.value or not answer.HasField("ready")
 
-    def create(self, name: str, segments: Mapping[str, str] | None = None, **parameters: str) -> Placed:
-        """Create a volume of SIZE_BYTES and choose its paths. segments: of the one place where it shall be."""
+    def create(
+        self, name: str, segments: Mapping[str, str] | None = None, size_bytes: int = SIZE_BYTES, /, **parameters: str
+    ) -> Placed:
+        """Create a volume and choose its paths. segments: of the one place where it shall be."""
         request = pb.CreateVolumeRequest(
             name=name,
-            capacity_range=pb.CapacityRange(required_bytes=SIZE_BYTES),
+            capacity_range=pb.CapacityRange(required_bytes=size_bytes),
             volume_capabilities=[_CAPABILITY],
             parameters=parameters,
         )
@@ -99,6 +101,16 @@ class Client:
             str(self._work / "pods" / name / "mount"),
             dict(volume.volume_context),
         )
+
+    def expand(self, volume_id: str, size_bytes: int) -> None:
+        """Let a volume grow."""
+        request = pb.ControllerExpandVolumeRequest(
+            volume_id=volume_id,
+            capacity_range=pb.CapacityRange(required_bytes=size_bytes),
+            volume_capability=_CAPABILITY,
+        )
+        with self._calling() as stubs:
+            stubs.controller.ControllerExpandVolume(request, timeout=TIMEOUT_S)
 
     def delete(self, volume_id: str) -> None:
         """Delete a volume."""

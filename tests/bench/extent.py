@@ -17,13 +17,17 @@ class Extent:
     lives: int = 400  # volumes that are created, used and deleted, ten calls each
     work: int = 200  # volumes that one timed round publishes and unpublishes
     creates: int = 300  # of one timed round
+    limited: int = 50  # volumes with a limit, beside `published_many`
+    images: int = 40
 
+    load_runs: int = 10  # of fio, on either side
+    load_s: int = 10  # of one of them
     callers: int = 10
     rounds: int = 5
 
     def scaled(self, factor: float) -> Extent:
-        """Give a smaller run, to try the bench itself; callers and rounds stay."""
-        kept = {"callers", "rounds"}
+        """Give a smaller run, to try the bench itself; callers and repeats stay."""
+        kept = {"callers", "rounds", "load_runs"}
         return Extent(
             **{
                 field.name: getattr(self, field.name)

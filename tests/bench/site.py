@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from tests.bench.disks import Disk
+
 
 class Site(Protocol):
     """Gives servers by name; each name has volumes of its own, which outlast its server.
@@ -50,10 +52,25 @@ class OwnSite:
 
     own = True
 
-    def __init__(self, disk: Path, callers: int) -> None:
-        self._disk = disk
+    def __init__(self, disk: Path, kind: Disk, callers: int) -> None:
+        self.disk = disk
+        self._kind = kind
         self._callers = callers
         self._targets: dict[str, Target] = {}
+
+    @classmethod
+    @contextmanager
+    def fresh(cls, kind: Disk, folder: Path, callers: int) -> Iterator[OwnSite]:
+        """Make a filesystem in a folder, which is made too."""
+        folder.mkdir()
+        with kind.mounted(folder) as disk:
+            yield cls(disk, kind, callers)
+
+    @contextmanager
+    def another(self) -> Iterator[OwnSite]:
+        """Have one more filesystem of the same kind for a while."""
+        with self.fresh(self._kind, self.disk.parent / "another", self._callers) as site:
+            yield site
 
     @contextmanager
     def serving(self, name: str) -> Iterator[Target]:
@@ -65,10 +82,10 @@ class OwnSite:
     @contextmanager
     def prepared(self, name: str) -> Iterator[tuple[Served, Target]]:
         """Have a server that is not started yet."""
-        tmp = self._disk / name
+        tmp = self.disk / name
         tmp.mkdir(exist_ok=True)
         # Promises are not what is measured: without it 10,000 volumes would need a large disk.
-        config = one_pool(tmp, overcommit=1000)
+        config = one_pool(tmp, overcommit=1000, **self._kind.pool)
         try:
             with served(config, tmp, start=False) as server:
                 yield server, self._target(server)

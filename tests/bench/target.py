@@ -12,7 +12,7 @@ from tests.bench.crew import Crew
 from tests.bench.process import cpu_ns, server_pid, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _POLL_S = 0.05
 _ERASE_TIMEOUT_S = 300.0
@@ -55,12 +55,14 @@ class Target:
         """Give names that no volume has yet."""
         return [f"bench-{self._stamp}-{next(self._numbers):06}" for _ in range(count)]
 
-    def populate(self, count: int) -> None:
-        """Let the population grow to `count` volumes."""
+    def populate(self, count: int, parameters: Mapping[str, str] | None = None) -> None:
+        """Let the population grow to `count` volumes of a class."""
         missing = count - len(self.population)
         if missing > 0:
             with self.crew() as crew:
-                self.population += crew.run(Client.create, self.new_names(missing))
+                self.population += crew.run(
+                    lambda client, name: client.create(name, **(parameters or {})), self.new_names(missing)
+                )
             self.rest()
 
     def cpu_us(self, action: Callable[[], object]) -> float:

@@ -1,0 +1,51 @@
+"""Creating an image, beside the one program that it cannot do without."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING
+
+from provisioner.filesystems import KINDS
+from tests.bench.figures import p50, spread, timed_ms
+from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.bench.extent import Extent
+    from tests.bench.site import OwnSite
+
+SIZE_BYTES = 10 << 30
+PARAMETERS = {"backend": "image", "fsType": "ext4", "thin": "true"}
+
+
+def images(site: OwnSite, extent: Extent) -> list[Row]:
+    """Create sparse ext4 images and run mkfs.ext4 on sparse files, in turns on one filesystem."""
+    created: list[float] = []
+    made: list[float] = []
+    with site.serving("images") as target:
+        client = target.client()
+        for name in target.new_names(extent.images):
+            file = site.disk / f"{name}.img"
+            with file.open("xb") as sparse:
+                sparse.truncate(SIZE_BYTES)
+            made.append(timed_ms(partial(_make_filesystem, file)))
+            created.append(timed_ms(partial(client.create, name, None, SIZE_BYTES, **PARAMETERS)))
+            file.unlink()
+        client.close()
+    return [
+        Row(
+            "image-create",
+            "image: create p50 of a sparse ext4 of 10 GiB / mkfs.ext4 alone on such a file",
+            p50(created) / p50(made),
+            at_most=1.3,
+            note=f"{p50(created):.1f} ms / {p50(made):.1f} ms",
+            details={"samples_ms": spread(created), "base_ms": spread(made)},
+        )
+    ]
+
+
+def _make_filesystem(file: Path) -> None:
+    """Run it with the very arguments of a volume: with others it does other work."""
+    subprocess.run([*KINDS["ext4"].make, str(file)], check=True)
