@@ -26,11 +26,6 @@ _TOKEN = "administrator-of-a-test"  # noqa: S105  known to nobody else, and gone
 _PATIENCE_S = 120.0
 
 
-def is_built() -> bool:
-    """Tell whether the programs are there."""
-    return all((PROGRAMS / name).exists() for name in ("etcd", "kube-apiserver"))
-
-
 @contextmanager
 def apiserver(*more: str) -> Iterator[Path]:
     """Run both, and give a kubeconfig of an administrator. more: flags of kube-apiserver."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -42,5 +43,15 @@ def all_volumes() -> set[str]:
 
 def mounts_in(node: Node) -> set[str]:
     """Give the places at which a node's kubelet has volumes of CSI drivers mounted."""
+    return {path for path in _mount_points(node) if "/volumes/kubernetes.io~csi/" in path}
+
+
+def is_staged(node: Node, volume_id: str) -> bool:
+    """Tell whether a node's kubelet has a volume staged, which outlasts its last pod a moment."""
+    folder = hashlib.sha256(volume_id.encode()).hexdigest()
+    return any(path.endswith(f"/{folder}/globalmount") for path in _mount_points(node))
+
+
+def _mount_points(node: Node) -> list[str]:
     table = Path(f"/proc/{pid_of(node.name)}/mountinfo").read_text().splitlines()
-    return {words[4] for words in map(str.split, table) if "/volumes/kubernetes.io~csi/" in words[4]}
+    return [line.split()[4] for line in table]
