@@ -19,8 +19,6 @@ _REPOSITORY = Path(__file__).parents[2]
 _DISKS = {
     "ext4": ("64M", "loop", "mkfs.ext4 -q -F"),
     "btrfs": ("256M", "loop", "mkfs.btrfs -q -K"),
-    "quota on xfs": ("300M", "loop,prjquota", "mkfs.xfs -q -K"),
-    "quota on ext4": ("64M", "loop,prjquota", "mkfs.ext4 -q -F -O project,quota -E quotatype=prjquota"),
 }
 # All mounts of a lane live in its own namespace, and end with it however it ends. Its disk is in memory, for speed.
 _START = """

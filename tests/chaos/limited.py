@@ -1,6 +1,6 @@
 """Operations on volumes that their filesystem holds to a size, as the matrix disturbs them: no limit is left behind.
 
-The subject and the sibling are what the lane's disk offers: subvolumes of a btrfs, or directories with a project.
+The subject and the sibling are subvolumes of a btrfs.
 """
 
 from __future__ import annotations
@@ -8,20 +8,15 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner import records
-from provisioner.backends.quota import QuotaBackend
 from provisioner.linux import btrfs
-from provisioner.linux.fsxattr import FS_XFLAG_PROJINHERIT, get_fsxattr, set_fsxattr
-from provisioner.linux.mountinfo import read_mountinfo
-from provisioner.linux.quotactl import set_limits
 from tests.chaos import operations, starts
 from tests.chaos.operations import SUBJECT_BYTES, Base
 from tests.chaos.world import World, freed, wait_until
 from tests.support.provisioned import MIB, unmount_below
-from tests.support.tables import limited_projects, quota_groups
+from tests.support.tables import quota_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,13 +51,12 @@ class Limited(Base):
         """Once the subject is gone, the disk's tables know of the sibling alone."""
         super().end(world, provisioner)
         with opened(world.control) as fd:
-            wait_until(lambda: _is_alone(world, provisioner, fd), f"more than the sibling: {_table(world, fd)}")
+            wait_until(lambda: _is_alone(world, provisioner, fd), f"more than the sibling: {_table(fd)}")
 
     def clean(self, place: Path) -> None:
         """Destroy subvolumes by request: a mere rmdir would leave their groups."""
         unmount_below(place)
-        if fs_type(place) == "btrfs":
-            _raze(place)
+        _raze(place)
         super().clean(place)
 
 
@@ -75,7 +69,7 @@ class Expand(Limited, operations.Expand):
 
 
 class Delete(Limited, operations.Delete):
-    """DeleteVolume of one that its tenant has filled, with subvolumes nested in it where that is possible."""
+    """DeleteVolume of one that its tenant has filled, with subvolumes nested in it."""
 
     def arrange(self, world: World, provisioner: Provisioner) -> None:
         """Begin with a full one."""
@@ -95,7 +89,7 @@ class Erase(Limited, starts.Erase):
 class Sweep(Limited, starts.Sweep):
     """The start after a crash that left limits too: of what was being built, and none where one should be."""
 
-    only = r"^ioctl|^quotactl|/begun|/freed|subvolume-"  # the others are those of any start
+    only = r"^ioctl|/begun|/freed|subvolume-"  # the others are those of any start
 
     def prepare(self, place: Path) -> Operation:
         """Leave a bit of everything, then what only limits leave."""
@@ -103,28 +97,24 @@ class Sweep(Limited, starts.Sweep):
         world = World(place)
         (world.control / "staging" / _GIVEN_UP).mkdir()
         with opened(world.control / "staging" / _GIVEN_UP) as staged:
-            if fs_type(place) == "btrfs":
-                _leave_groups(world, staged)
-            else:
-                _leave_projects(world, staged)
+            _leave_groups(world, staged)
         return starting
 
 
 def fill_up(world: World, provisioner: Provisioner) -> None:
-    """Write to the subject until its limit refuses, in the innermost subvolume where it can have some."""
+    """Write to the subject, in a subvolume within one nested in it, until its limit refuses."""
     inside = world.data(world.subject) / "deep"
-    if fs_type(world.place) == "btrfs":
-        for name in ("outer", "inner"):
-            with opened(inside) as fd:
-                btrfs.create_subvolume(fd, name)
-            inside /= name
-        provisioner._pools.pools[0].examine()
+    for name in ("outer", "inner"):
+        with opened(inside) as fd:
+            btrfs.create_subvolume(fd, name)
+        inside /= name
+    provisioner._pools.pools[0].examine()
     try:
         with (inside / "full").open("xb", buffering=0) as file:
             for _ in range(SUBJECT_BYTES // len(_CHUNK) + 1):  # the last but one may be cut short
                 file.write(_CHUNK)
     except OSError as error:
-        if error.errno not in (errno.EDQUOT, errno.ENOSPC):
+        if error.errno != errno.EDQUOT:
             raise
     else:
         raise AssertionError("nothing refused what is too much")
@@ -149,45 +139,24 @@ def _leave_groups(world: World, staged: int) -> None:
 
 
 def _sibling(world: World) -> int:
-    """Give the subvolume, or the project, of the volume that nobody speaks of."""
-    record = records.decode((world.control / "volumes/sibling/volume.json").read_bytes())
-    return record.subvolume_id or record.project_id
+    """Give the subvolume of the volume that nobody speaks of."""
+    return records.decode((world.control / "volumes/sibling/volume.json").read_bytes()).subvolume_id
 
 
 def _group(number: int) -> int:
     return btrfs.qgroup_id(1, number)
 
 
-def _leave_projects(world: World, staged: int) -> None:
-    """Leave a directory in staging with its project, one that was taken for nothing, and a sibling without limits."""
-    sibling = _sibling(world)
-    os.mkdir("data", dir_fd=staged)
-    with opened(world.control / "staging" / _GIVEN_UP / "data") as fd:
-        found = get_fsxattr(fd)
-        set_fsxattr(fd, replace(found, projid=sibling + 7, xflags=found.xflags | FS_XFLAG_PROJINHERIT))
-    for number in (sibling + 7, sibling + 8):
-        set_limits(staged, number, MIB, 100)
-    set_limits(staged, sibling, 0, 0)
-
-
-def _table(world: World, fd: int) -> list[int]:
+def _table(fd: int) -> list[int]:
     """List what the disk's tables hold."""
-    if fs_type(world.place) == "btrfs":
-        return sorted([*btrfs.subvolumes_from(fd, btrfs.BTRFS_FIRST_FREE_OBJECTID), *quota_groups(fd)])
-    return sorted(limited_projects(fd))
+    return sorted([*btrfs.subvolumes_from(fd, btrfs.BTRFS_FIRST_FREE_OBJECTID), *quota_groups(fd)])
 
 
 def _is_alone(world: World, provisioner: Provisioner, fd: int) -> bool:
-    """Tell whether the sibling alone has limits, and the means knows of no other."""
-    pool = provisioner._pools.pools[0]
-    pool.examine()
-    assert pool.known is not None
+    """Tell whether the sibling alone has limits."""
+    provisioner._pools.pools[0].examine()
     sibling = _sibling(world)
-    if fs_type(world.place) == "btrfs":
-        return _table(world, fd) == sorted([sibling, _TOP, sibling, _group(sibling)])
-    quota = pool.known.backends._means["quota"]
-    assert isinstance(quota, QuotaBackend)
-    return _table(world, fd) == [sibling] and (quota._ours, quota._leaving) == ({sibling}, set())
+    return _table(fd) == sorted([sibling, _TOP, sibling, _group(sibling)])
 
 
 def _raze(place: Path) -> None:
@@ -201,11 +170,6 @@ def _raze(place: Path) -> None:
             if group != _TOP:
                 with suppress(FileNotFoundError):  # newer kernels take that of a subvolume along with it
                     btrfs.qgroup_remove(fd, group)
-
-
-def fs_type(place: Path) -> str:
-    """Name the filesystem of the lane."""
-    return next(mount.fs_type for mount in read_mountinfo() if mount.mount_point == str(place.parent))
 
 
 @contextmanager

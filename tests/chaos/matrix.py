@@ -33,7 +33,6 @@ _INTERRUPTIBLE = {
 _COUNTED = re.compile(r"(mkdir|rmdir|rename|unlink|fchown|fchmod|p?write|fsync)|.*O_CREAT|.*(SUBVOL|SNAP|QGROUP)_")
 _FULL = {"OutOfCapacity", "Unavailable"}
 _FAMILIES = {"ENOSPC": _FULL, "EDQUOT": _FULL, "EIO": {"Unavailable"}, "EINTR": {"Unavailable"}}
-FAULTS = frozenset({KILL, *_FAMILIES})
 _UNNAMED = "syscall_0x"
 
 
