@@ -31,6 +31,7 @@ class Workers(Executor):
         self._name = name
         self._queue: SimpleQueue[_Work] = SimpleQueue()
         self._since: dict[int, float] = {}  # by thread that works on a call
+        self._calls = 0  # at work or waiting for it
         self._threads = 0
         self._watched = False
         self._guard = threading.Lock()
@@ -38,51 +39,44 @@ class Workers(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have `fn` called by the next free thread."""
         future: Future[Any] = Future()
+        with self._guard:
+            self._calls += 1
+            if self._calls > self._threads:
+                self._attend()
         self._queue.put((future, fn, args, kwargs))
-        if self._threads < self._count or (len(self._since) >= self._threads and not self._watched):
-            self._attend()
         return future
 
     def _attend(self) -> None:
         """See that enough threads work, and that somebody looks whether they get stuck while calls wait."""
-        with self._guard:
-            if self._threads < self._count:
-                self._add()
-            elif self._spare and not self._watched and not self._queue.empty():
-                self._watched = True
-                threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
+        if self._threads < self._count:
+            self._add()
+        elif self._spare and not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
 
     def _add(self) -> None:
         self._threads += 1
         threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
-        me = threading.get_ident()
-        while self._is_needed():
+        me, needed = threading.get_ident(), True
+        while needed:
             future, fn, args, kwargs = self._queue.get()
             self._since[me] = time.monotonic()
-            try:
-                _run(future, fn, args, kwargs)
-            finally:
-                del self._since[me]
-            del future, fn, args, kwargs  # nothing of a call outlives it
-
-    def _is_needed(self) -> bool:
-        if self._threads <= self._count:
-            return True
-        with self._guard:
-            needed = self._threads - self._stuck() <= self._count
-            self._threads -= not needed
-            return needed
+            _run(future, fn, args, kwargs)
+            del self._since[me], future, fn, args, kwargs  # nothing of a call outlives it
+            with self._guard:
+                self._calls -= 1
+                needed = self._threads <= self._count or self._threads - self._stuck() <= self._count
+                self._threads -= not needed
 
     def _watch(self) -> None:
-        while True:
+        waiting = True
+        while waiting:
             time.sleep(_LOOK_S)
             with self._guard:
-                if self._queue.empty():
-                    self._watched = False
-                    return
-                if self._threads - self._stuck() < self._count:
+                waiting = self._watched = self._calls > self._threads
+                if waiting and self._threads - self._stuck() < self._count:
                     self._add()
 
     def _stuck(self) -> int:

@@ -103,3 +103,11 @@ def test_call_that_was_cancelled_while_it_waited_is_never_made() -> None:
         calls.let_go.set()
         workers.submit(int).result(PATIENT_S)
     assert made == []
+
+
+def test_a_thread_that_is_free_is_used_again() -> None:
+    workers = Workers(9, name="used-again")
+    for _ in range(20):
+        workers.submit(int).result(PATIENT_S)
+    # A result is there a moment before its thread is free.
+    assert [thread.name for thread in threading.enumerate()].count("used-again") < 4
