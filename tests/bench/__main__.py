@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.extent import Extent
+from tests.bench.extent import Extent, scaled
 from tests.bench.parts import GROUPS, PARTS, Part, chosen
 from tests.bench.report import measured, write_report
 from tests.bench.site import OwnSite, PeerSite
-from tests.bench.table import render
+from tests.bench.table import all_good, render
 from tests.support.filesystems import isolate_mounts
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ REPORT = Path("build/bench.json")
 def main() -> int:
     """Run; exit status 1 if a row missed its mark or could not be measured."""
     options = _options()
-    extent = Extent().scaled(options.scale) if options.scale != 1 else Extent()
+    extent = scaled(Extent(), options.scale, at_least=2)
     rows: list[Row] = []
     with ExitStack() as stack:
         sites = _Sites(options, extent, stack)
@@ -38,7 +38,7 @@ def main() -> int:
             # An hour's figures are not lost with the last part.
             write_report(options.json, rows, endpoint=options.endpoint, scale=options.scale)
     print(render(rows))
-    return int(any(row.verdict in ("MISSED", "NOT MEASURED") for row in rows))
+    return int(not all_good(rows))
 
 
 def _options() -> argparse.Namespace:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Extent = TypeVar("_Extent", bound="DataclassInstance")
+_KEPT = {"callers", "rounds", "load_runs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +32,10 @@ class Extent:
     callers: int = 10
     rounds: int = 5
 
-    def scaled(self, factor: float) -> Extent:
-        """Give a smaller run, to try the bench itself; callers and repeats stay."""
-        kept = {"callers", "rounds", "load_runs"}
-        return Extent(
-            **{
-                field.name: getattr(self, field.name)
-                if field.name in kept
-                else max(2, round(getattr(self, field.name) * factor))
-                for field in fields(self)
-            }
-        )
+
+def scaled(extent: _Extent, factor: float, *, at_least: int) -> _Extent:
+    """Give a smaller run, to try a bench itself; callers and repeats stay."""
+    if factor == 1:
+        return extent
+    given = {field.name: getattr(extent, field.name) for field in fields(extent)}
+    return replace(extent, **{name: max(at_least, round(n * factor)) for name, n in given.items() if name not in _KEPT})

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.figures import p50, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,27 @@ class Row:
     note: str = ""
     details: dict[str, Any] = field(default_factory=dict)
     at_least: float | None = None
+
+    @classmethod
+    def ratio(
+        cls,
+        name: str,
+        measure: str,
+        samples: Sequence[float],
+        base: Sequence[float],
+        *,
+        at_most: float | None,
+        unit: str = "ms",
+    ) -> Row:
+        """Compare the medians of samples that were taken in turns, of one unit."""
+        return cls(
+            name,
+            measure,
+            p50(samples) / p50(base),
+            at_most=at_most,
+            note=f"{number(p50(samples), unit)} / {number(p50(base), unit)}",
+            details={f"samples_{unit}": spread(samples), f"base_{unit}": spread(base)},
+        )
 
     @property
     def verdict(self) -> str:
@@ -48,6 +74,11 @@ class Row:
             "note": self.note,
             "details": self.details,
         }
+
+
+def all_good(rows: list[Row]) -> bool:
+    """Tell whether every row was measured and met its mark."""
+    return not any(row.verdict in {"MISSED", "NOT MEASURED"} for row in rows)
 
 
 HEAD = ("measure", "figure", "must reach", "verdict", "note")

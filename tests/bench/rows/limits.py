@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from tests.bench.client import SIZE_BYTES, Client
-from tests.bench.figures import p50, spread, timed_ms
+from tests.bench.figures import timed_ms
 from tests.bench.table import Row
 from tests.bench.target import Target, stage
 
@@ -89,33 +89,33 @@ class Limits:
         name, few, many = self._name, extent.limited, extent.published_many
         floor = [probe + record for probe, record in zip(samples.probe, samples.record, strict=True)]
         return [
-            _row(
+            Row.ratio(
                 f"{name}-create",
                 f"{name}: create p50 with a limit / of a plain directory",
                 samples.create_few,
                 samples.plain,
-                self._create_at_most,
+                at_most=self._create_at_most,
             ),
-            _row(
+            Row.ratio(
                 f"{name}-create-many",
                 f"{name}: create p50 with {many:,} volumes / with {few:,}",
                 samples.create_many,
                 samples.create_few,
-                1.2,
+                at_most=1.2,
             ),
-            _row(
+            Row.ratio(
                 f"{name}-expand",
                 f"{name}: expand p50 / an empty RPC and one durable record",
                 samples.expand,
                 floor,
-                1.5,
+                at_most=1.5,
             ),
-            _row(
+            Row.ratio(
                 f"{name}-stats",
                 f"{name}: stats p50 with {many:,} volumes published / with {few:,}",
                 samples.stats_many,
                 samples.stats_few,
-                1.2,
+                at_most=1.2,
             ),
         ]
 
@@ -157,14 +157,3 @@ def _write_durably(folder_fd: int) -> None:
         os.close(fd)
     os.rename("new", "record", src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     os.fsync(folder_fd)
-
-
-def _row(name: str, measure: str, samples: list[float], base: list[float], at_most: float) -> Row:
-    return Row(
-        name,
-        measure,
-        p50(samples) / p50(base),
-        at_most=at_most,
-        note=f"{p50(samples):.2f} ms / {p50(base):.2f} ms",
-        details={"samples_ms": spread(samples), "base_ms": spread(base)},
-    )

@@ -7,7 +7,6 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from tests.bench.client import Client, Placed
-from tests.bench.figures import p50, spread
 from tests.bench.table import Row
 from tests.bench.target import Target, delete, stage, unstage
 
@@ -96,11 +95,4 @@ def _dialed(dialed: Samples, few: Samples) -> list[Row]:
 
 
 def _row(name: str, measure: str, call: str, samples: list[float], base: list[float], at_most: float | None) -> Row:
-    return Row(
-        f"{name}-{call}",
-        measure.format(call),
-        p50(samples) / p50(base),
-        at_most=at_most,
-        note=f"{p50(samples):.0f} us / {p50(base):.0f} us",
-        details={"samples_us": spread(samples), "base_us": spread(base)},
-    )
+    return Row.ratio(f"{name}-{call}", measure.format(call), samples, base, at_most=at_most, unit="us")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.bench.figures import p50, spread, timed_ms
+from tests.bench.figures import timed_ms
 from tests.bench.table import Row
 from tests.bench.target import Target, delete
 
@@ -55,10 +55,14 @@ def scale(site: Site, extent: Extent) -> list[Row]:
             many.target.populate(extent.many)
             _measure([few, many], extent)
     return [
-        _row(
-            "create", f"create p50 with {extent.many:,} volumes / with {extent.few:,}", few.creates, many.creates, 1.2
+        Row.ratio(
+            "create",
+            f"create p50 with {extent.many:,} volumes / with {extent.few:,}",
+            many.creates,
+            few.creates,
+            at_most=1.2,
         ),
-        _row("list", f"ListVolumes page of {PAGE}, the same", few.pages, many.pages, 1.5),
+        Row.ratio("list", f"ListVolumes page of {PAGE}, the same", many.pages, few.pages, at_most=1.5),
     ]
 
 
@@ -86,16 +90,3 @@ def _create_and_delete(sides: list[Side], clients: list[Client], count: int) -> 
             delete(crew, side.created)
         side.created.clear()
         side.target.rest()
-
-
-def _row(name: str, measure: str, few: list[float], many: list[float], at_most: float) -> Row:
-    details: dict[str, Any] = {"few_p50_ms": p50(few), "many_p50_ms": p50(many), "samples": len(few)}
-    details |= {"few_ms": spread(few), "many_ms": spread(many)}
-    return Row(
-        name,
-        measure,
-        p50(many) / p50(few),
-        at_most=at_most,
-        note=f"{p50(many):.2f} ms / {p50(few):.2f} ms",
-        details=details,
-    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
 
-from tests.bench.figures import p50, spread
+from tests.bench.figures import spread
 from tests.bench.table import Row
 from tests.cluster.bench import peer
 from tests.cluster.bench.clock import Clock
@@ -86,14 +86,8 @@ def claims(world: World) -> list[Row]:
 
 
 def _one(ours: Side, nothing: Side) -> Row:
-    return Row(
-        "bind",
-        "PVC to Bound, one at a time / do-nothing driver",
-        p50(ours.one_ms) / p50(nothing.one_ms),
-        at_most=1.5,
-        note=f"{p50(ours.one_ms):.1f} ms / {p50(nothing.one_ms):.1f} ms",
-        details={"ours_ms": spread(ours.one_ms), "nothing_ms": spread(nothing.one_ms)},
-    )
+    measure = "PVC to Bound, one at a time / do-nothing driver"
+    return Row.ratio("bind", measure, ours.one_ms, nothing.one_ms, at_most=1.5)
 
 
 def _burst(ours: Side, nothing: Side, count: int) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,3 @@ class Extent:
     listings: int = 150  # of either page
 
     rounds: int = 5
-
-    def scaled(self, factor: float) -> Extent:
-        """Give a smaller run, to try the bench itself; the rounds stay."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Extent(**{name: n if name == "rounds" else max(5, round(n * factor)) for name, n in given.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.bench.figures import p50, spread
 from tests.bench.table import Row
 from tests.cluster.bench.clock import Clock
 from tests.cluster.bench.world import World
@@ -27,15 +26,13 @@ def starting(world: World) -> list[Row]:
                 made = pod(name, "data", node=node) if kind == "volume" else _with_empty_dir(name, node)
                 found.append(clock.took_s(made) * 1000)
                 scene.end(name)
-    volume, empty = samples["volume"], samples["empty"]
     return [
-        Row(
+        Row.ratio(
             "pod",
             "pod start to Running with a bound volume / with an emptyDir",
-            p50(volume) / p50(empty),
+            samples["volume"],
+            samples["empty"],
             at_most=1.3,
-            note=f"{p50(volume):.0f} ms / {p50(empty):.0f} ms",
-            details={"volume_ms": spread(volume), "empty_ms": spread(empty)},
         )
     ]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import urllib.request
-from statistics import median
 
 from tests.bench.client import Client
 from tests.bench.crew import Crew
-from tests.bench.figures import p50, spread, timed_ms
+from tests.bench.figures import p50, timed_ms
 from tests.bench.process import resident_bytes
 from tests.bench.table import Row
 from tests.cluster.bench.simulated import simulated
@@ -47,13 +46,12 @@ def routing(world: World) -> list[Row]:
         client.delete(volume_id)
     return [
         Row("memory-leases", f"added by {world.extent.leases:,} Leases", after - before, "MB", 25, f"{after:.1f} MB"),
-        Row(
+        Row.ratio(
             "routing",
             f"routed call p50 while {world.extent.leases:,} simulated nodes renew / with {len(nodes())} nodes",
-            median(many) / median(few),
+            many,
+            few,
             at_most=1.2,
-            note=f"{median(many):.2f} ms / {median(few):.2f} ms",
-            details={"many_ms": spread(many), "few_ms": spread(few)},
         ),
     ]
 
@@ -93,13 +91,12 @@ def listing(world: World) -> list[Row]:
             late.append(timed_ms(lambda: client.page(PAGE, token)))
         assert len(client.page(PAGE, token)[0]) == PAGE, "the late page is not whole"
     return [
-        Row(
+        Row.ratio(
             "list",
             f"ListVolumes of {PAGE} entries, page {world.extent.pages} / page 1",
-            p50(late) / p50(first),
+            late,
+            first,
             at_most=1.2,
-            note=f"{p50(late):.2f} ms / {p50(first):.2f} ms",
-            details={"late_ms": spread(late), "first_ms": spread(first)},
         )
     ]
 
