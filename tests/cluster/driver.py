@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.cluster.kube import Kube, Object
+from csi.services.identity import NAME
+from tests.cluster.kube import Kube, Object, is_running
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.places import ClusterError, entering, wait_until
 from tests.cluster.lab.site import NAMESPACE, Node, nodes, program
@@ -17,9 +18,13 @@ _READY_S = 90.0
 
 def agent(kube: Kube, node: Node) -> Object:
     """Give the agent's pod of a node."""
-    found = [one for one in kube.list("Pod", NAMESPACE, AGENTS) if one["spec"].get("nodeName") == node.name]
+    found = _agents(kube, node)
     assert len(found) == 1, f"wanted one agent on {node.name}, found {len(found)}"
     return found[0]
+
+
+def _agents(kube: Kube, node: Node) -> list[Object]:
+    return kube.list("Pod", NAMESPACE, AGENTS, f"spec.nodeName={node.name}")
 
 
 def container_id(pod: Object, name: str = "driver") -> str:
@@ -65,7 +70,23 @@ def renew_agent(kube: Kube, node: Node) -> None:
     name = agent(kube, node)["metadata"]["name"]
     kube.delete("Pod", name, NAMESPACE, grace_s=1)
     kube.wait_gone("Pod", name, NAMESPACE)
-    wait_ready(kube)
+    wait_agent(kube, node)
+
+
+def wait_agent(kube: Kube, node: Node) -> None:
+    """Wait until a node's agent runs and its kubelet knows the driver.
+
+    The DaemonSet may still tell of an agent that is gone; and for a node of which the kubelet said no topology,
+    csi-provisioner asks nobody.
+    """
+
+    def is_known() -> bool:
+        found = _agents(kube, node)
+        known = kube.get("CSINode", node.name)
+        drivers = (known or {"spec": {}})["spec"].get("drivers") or []
+        return len(found) == 1 and is_running(found[0]) and any(one["name"] == NAME for one in drivers)
+
+    wait_until(is_known, f"the agent of {node.name} runs and is registered", _READY_S)
 
 
 def controllers(kube: Kube) -> list[Object]:

@@ -15,7 +15,7 @@ from typing import Any
 from csi.cluster.announcement import ANNOTATION, SCHEMA, Announcement, decode, encode
 from csi.cluster.certificates import Credentials, new_credentials
 from csi.cluster.leases import SLOTS
-from tests.cluster.driver import agent, container_id, frozen, renew_agent
+from tests.cluster.driver import agent, container_id, frozen, renew_agent, wait_agent
 from tests.cluster.kube import Kube, Object
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.lifecycle import kubectl
@@ -97,6 +97,7 @@ class Rooted:
 @contextmanager
 def rooted(kube: Kube, node: Node) -> Iterator[Rooted]:
     """Take a node over, and announce another agent in its Lease, as its token is let; at the end all is as before."""
+    wait_agent(kube, node)
     pod = agent(kube, node)
     found = Rooted(node, Caller(token(NODE_ACCOUNT, pod)))
     trusted = [announced(kube, slot).certificate for slot in SLOTS]
