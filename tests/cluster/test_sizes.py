@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-
-import pytest
-
-from tests.cluster.kube import Kube, Object
+from tests.cluster.kube import Object
 from tests.cluster.lab import lifecycle
 from tests.cluster.lab.places import wait_until
 from tests.cluster.lab.site import nodes
 from tests.cluster.lab.volumes import is_staged
-from tests.cluster.manifests import IMAGE_CLASS, MOUNT, claim, container
+from tests.cluster.manifests import IMAGE_CLASS, MOUNT, XFS_CLASS, claim, container
 from tests.cluster.scene import Scene
 
 GROWTH_S = 120.0
 LARGE = "768Mi"
 FILL = f"dd if=/dev/zero of={MOUNT}/fill bs=1M count=400"  # more than there is at first, less than after growth
-
-
-@pytest.fixture
-def xfs_class(kube: Kube) -> Iterator[str]:
-    """Give a class of images with XFS, which grows in use on every machine; ext4 only for CAP_SYS_RESOURCE."""
-    name = f"xfs-{secrets.token_hex(4)}"
-    head = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
-    parameters = {"backend": "image", "enforce": "required", "fsType": "xfs"}
-    how = {"volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": True, "parameters": parameters}
-    kube.create({**head, "provisioner": "local-path.csi.dev", **how})
-    yield name
-    kube.delete("StorageClass", name)
 
 
 def is_large(volume: Object) -> bool:
@@ -58,8 +41,9 @@ def assert_full(scene: Scene, pod: str) -> None:
     assert "No space left on device" in full
 
 
-def test_volume_of_a_size_holds_no_more_and_grows_while_it_is_used(scene: Scene, xfs_class: str) -> None:
-    scene.claim("data", "300Mi", xfs_class)
+def test_volume_of_a_size_holds_no_more_and_grows_while_it_is_used(scene: Scene) -> None:
+    """With XFS, which grows in use on every machine; ext4 does so only for CAP_SYS_RESOURCE."""
+    scene.claim("data", "300Mi", XFS_CLASS)
     scene.pod("writer", "data", script=f"exec 3> {MOUNT}/open; while :; do date >&3 || :; sleep 0.05; done")
     assert_full(scene, "writer")
     ask_for_more(scene)
