@@ -192,18 +192,17 @@ class QuotaBackend(DirectoryBackend):
 
         with opened(f"{record.folder}/{DATA}", self._volumes_fd) as fd:
             used_bytes, _ = measure(fd, pace, look)
-        project, how = (
-            record.project_id,
-            f"find them with 'lsattr -Rp', bring them back with 'chattr +P -p {{}}'; {_FIRM}",
-        )
         if strayed:
-            return f"{strayed} of its directories left project {project} and its limit; {how.format(project)}"
-        if used_bytes > record.capacity_bytes + record.capacity_bytes // _TOLERATED_SHARE:
-            return (
-                f"{used_bytes} bytes are there of {record.capacity_bytes}, so files left project {project} and its "
-                f"limit; {how.format(project)}"
-            )
-        return ""
+            what = f"{strayed} of its directories"
+        elif used_bytes > record.capacity_bytes + record.capacity_bytes // _TOLERATED_SHARE:
+            what = f"{used_bytes} bytes are there of {record.capacity_bytes}, so files"
+        else:
+            return ""
+        project = record.project_id
+        return (
+            f"{what} left project {project} and its limit; find them with 'lsattr -Rp', bring them back with "
+            f"'chattr +P -p {project}'; {_FIRM}"
+        )
 
     def recover(self, records: Iterable[Record]) -> None:
         """Set every limit, and take those away that belong to nothing any more."""
