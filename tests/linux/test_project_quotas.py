@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.assembly import Provisioner
-from provisioner.errors import InvalidRequest
+from provisioner.backends import quota
+from provisioner.errors import InvalidRequest, Unavailable
 from provisioner.linux.fsxattr import get_fsxattr, set_fsxattr
 from provisioner.linux.quotactl import get_quota, set_limits
 from provisioner.model import HealthStatus
@@ -102,6 +104,23 @@ def test_ids_of_others_are_left_to_them(served: Served, fd: int) -> None:
     second = _project(served.publish(served.create("second", SIZE)))
     assert second not in (first, theirs)
     assert get_quota(fd, theirs).limit_bytes == 7 * MIB
+
+
+@in_the_vm
+def test_an_id_whose_limit_cannot_be_set_is_not_taken(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quota, "set_limits", fail)
+        with pytest.raises(Unavailable):
+            served.create("failed", SIZE)
+    project = _project(served.publish(served.create("made", SIZE)))
+    contents = served.provisioner._pools.pools[0].known
+    assert contents is not None
+    means = contents.backends._means["quota"]
+    assert isinstance(means, quota.QuotaBackend)
+    assert means._ours == {project}
 
 
 @in_the_vm
