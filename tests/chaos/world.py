@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from provisioner.pool import Contents
 
 SIBLING_BYTES = 4 * MIB
-_ERASED_WITHIN_S = 60.0  # in an emulated machine
+_ERASED_WITHIN_S = 10.0
 
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=True)
 
