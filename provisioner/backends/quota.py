@@ -19,6 +19,7 @@ from dataclasses import replace
 import msgspec
 import structlog
 
+from provisioner import records
 from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import DirectoryBackend, finish_root
 from provisioner.directories import opened
@@ -212,7 +213,9 @@ class QuotaBackend(DirectoryBackend):
             if record.backend == self.name:
                 self._ours.add(record.project_id)
                 self._recover(record)
-        self._leaving |= {found.project_id for found in self._known() if found.project_id not in self._ours}
+        left = {found.project_id for found in self._known() if found.project_id not in self._ours}
+        self._ours |= left  # a stranger's file may have it only now: who took it then would lose its limit in `tend`
+        self._leaving |= left
         self.tend()
 
     def _recover(self, record: Record) -> None:
@@ -255,21 +258,23 @@ class QuotaBackend(DirectoryBackend):
 
     def dismantle(self, entry_fd: int) -> bool:
         """Remember which id is leaving; its limit stays until the last file is gone."""
-        if self._fs_type not in _HOW:
-            return True
-        try:
-            fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
-        except OSError:
-            return True
-        try:
-            project_id = get_fsxattr(fd).projid
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
+        project_id = _project_of(entry_fd) if self._fs_type in _HOW else 0
         if self._first <= project_id < self._first + _IDS_PER_POOL:
             self._leaving.add(project_id)
         return True
+
+
+def _project_of(entry_fd: int) -> int:
+    """Give the project of a volume in the trash: by its record, for its directory says what its tenant wants."""
+    try:
+        return records.read(entry_fd, ".").project_id
+    except ValueError:  # never finished, so that no tenant had it
+        pass
+    try:
+        with opened(DATA, entry_fd) as fd:
+            return get_fsxattr(fd).projid
+    except OSError:
+        return 0
 
 
 def _inodes(record: Record) -> int:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ import pytest
 from provisioner.assembly import Provisioner
 from provisioner.backends import quota
 from provisioner.errors import InvalidRequest, Unavailable
-from provisioner.linux.fsxattr import get_fsxattr, set_fsxattr
 from provisioner.linux.quotactl import get_quota, set_limits
 from provisioner.model import HealthStatus
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import QUOTA_EXT4, QUOTA_XFS, Means, Served, has_project_quotas, serving
+from tests.support.projects import move_to_project, project_of
 from tests.support.provisioned import MULTI, PATIENT, wanted
 from tests.support.tables import limited_projects
 
@@ -60,23 +59,6 @@ def fd(means: Means, tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def _project(path: Path) -> int:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return get_fsxattr(fd).projid
-    finally:
-        os.close(fd)
-
-
-def _leave(path: Path) -> None:
-    """Take a file or directory out of its project, as its owner can."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        set_fsxattr(fd, replace(get_fsxattr(fd), projid=0))
-    finally:
-        os.close(fd)
-
-
 @in_the_vm
 def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served) -> None:
     volume = served.create("exact", SIZE)
@@ -98,10 +80,10 @@ def test_twenty_thousand_files_do_not_fit_ten_thousand_inodes(served: Served) ->
 
 @in_the_vm
 def test_ids_of_others_are_left_to_them(served: Served, fd: int) -> None:
-    first = _project(served.publish(served.create("first", SIZE)))
+    first = project_of(served.publish(served.create("first", SIZE)))
     theirs = first + 1
     set_limits(fd, theirs, 7 * MIB, 0)
-    second = _project(served.publish(served.create("second", SIZE)))
+    second = project_of(served.publish(served.create("second", SIZE)))
     assert second not in (first, theirs)
     assert get_quota(fd, theirs).limit_bytes == 7 * MIB
 
@@ -115,7 +97,7 @@ def test_an_id_whose_limit_cannot_be_set_is_not_taken(served: Served, monkeypatc
         patch.setattr(quota, "set_limits", fail)
         with pytest.raises(Unavailable):
             served.create("failed", SIZE)
-    project = _project(served.publish(served.create("made", SIZE)))
+    project = project_of(served.publish(served.create("made", SIZE)))
     contents = served.provisioner._pools.pools[0].known
     assert contents is not None
     means = contents.backends._means["quota"]
@@ -128,7 +110,7 @@ def test_an_id_goes_back_only_when_the_last_file_is_gone(served: Served, fd: int
     volume = served.create("gone", SIZE)
     target = served.publish(volume)
     assert write_as_pod(target / "file", MIB).errno == 0
-    project = _project(target)
+    project = project_of(target)
     assert limited_projects(fd) == {project}
     served.take_away(volume)
     until(lambda: limited_projects(fd) == set())
@@ -136,9 +118,20 @@ def test_an_id_goes_back_only_when_the_last_file_is_gone(served: Served, fd: int
 
 
 @in_the_vm
+def test_a_tenant_who_takes_a_neighbours_id_leaves_it_to_him_when_he_goes(served: Served, fd: int) -> None:
+    """It is the volume's own id that goes back, whatever its root says at the end."""
+    theirs = project_of(served.publish(served.create("neighbour", SIZE)))
+    volume = served.create("hostile", SIZE)
+    move_to_project(served.publish(volume), theirs)
+    served.take_away(volume)
+    until(lambda: limited_projects(fd) == {theirs})
+    assert get_quota(fd, theirs).limit_bytes == SIZE
+
+
+@in_the_vm
 def test_what_a_crash_left_is_given_back_at_the_next_start(means: Means, tmp_path: Path, fd: int) -> None:
     with serving(means, tmp_path) as served:
-        project = _project(served.publish(served.create("kept", SIZE)))
+        project = project_of(served.publish(served.create("kept", SIZE)))
         set_limits(fd, project + 1, MIB, 10)  # as a kill right after it was taken leaves it
         set_limits(fd, 4711, MIB, 10)  # an administrator's
     with serving(means, tmp_path):
@@ -149,7 +142,7 @@ def test_what_a_crash_left_is_given_back_at_the_next_start(means: Means, tmp_pat
 def test_a_limit_that_was_taken_away_is_told_and_set_again(means: Means, tmp_path: Path, fd: int) -> None:
     with serving(means, tmp_path) as served:
         volume = served.create("loose", SIZE)
-        set_limits(fd, _project(served.control / "volumes/loose/data"), 0, 0)
+        set_limits(fd, project_of(served.control / "volumes/loose/data"), 0, 0)
         (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
         assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitLost")
     with serving(means, tmp_path) as served:
@@ -162,7 +155,7 @@ def test_who_owns_the_root_can_leave_the_project_and_is_told_of(served: Served) 
     """The threat model says so: project quotas do not hold against a hostile tenant."""
     volume = served.create("hostile", SIZE)
     target = served.publish(volume)
-    _leave(target)
+    move_to_project(target, 0)
     assert write_as_pod(target / "file", 2 * SIZE).errno == 0
     (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
     assert "left project" in problem.message
@@ -176,7 +169,7 @@ def test_a_directory_below_the_root_that_left_is_found_by_the_walk(served: Serve
     (target / "one" / "two").chmod(0o777)
     served.provisioner._measurer.run_once()
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()
-    _leave(target / "one" / "two")
+    move_to_project(target / "one" / "two", 0)
     assert write_as_pod(target / "one" / "two" / "file", 2 * SIZE).errno == 0
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()  # a call does not walk
     served.provisioner._measurer.run_once()
@@ -190,7 +183,7 @@ def test_files_that_left_are_told_by_what_the_volume_holds(served: Served) -> No
     volume = served.create("leak", SIZE)
     target = served.publish(volume)
     (target / "file").touch()
-    _leave(target / "file")
+    move_to_project(target / "file", 0)
     (target / "file").chmod(0o666)
     assert write_as_pod(target / "file", 2 * SIZE).errno == 0
     served.provisioner._measurer.run_once()

@@ -1,0 +1,147 @@
+"""Whose project ids are, where tenants change them: on a real XFS, whose quotas a class stands in for."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from provisioner import records
+from provisioner.backends import quota
+from provisioner.errors import OutOfCapacity
+from provisioner.linux.quotactl import FS_QUOTA_PDQ_ACCT, FS_QUOTA_PDQ_ENFD, ProjectQuota
+from tests.support.disks import until
+from tests.support.means import QUOTA_XFS, Served, serving
+from tests.support.projects import move_to_project, project_of
+from tests.support.provisioned import PATIENT
+
+MIB = 2**20
+MEANS = replace(QUOTA_XFS, options="")
+
+
+class Projects:
+    """The kernel's table of project quotas: it counts inodes and keeps limits, but holds nobody to them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.limits: dict[int, tuple[int, int]] = {}
+
+    def project_state(self, _fd: int) -> int:
+        """Say that quotas are on."""
+        return FS_QUOTA_PDQ_ACCT | FS_QUOTA_PDQ_ENFD
+
+    def get_quota(self, _fd: int, project_id: int) -> ProjectQuota:
+        """Give one project; ENOENT where nothing has it."""
+        if project_id not in self._known():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        limit_bytes, limit_inodes = self.limits.get(project_id, (0, 0))
+        used = self._used().count(project_id)
+        return ProjectQuota(project_id, limit_bytes, limit_inodes, used * 4096, used)
+
+    def get_next_quota(self, fd: int, project_id: int) -> ProjectQuota:
+        """Give the first known project from an id on."""
+        later = [known for known in self._known() if known >= project_id]
+        return self.get_quota(fd, min(later, default=project_id))
+
+    def set_limits(self, _fd: int, project_id: int, limit_bytes: int, limit_inodes: int) -> None:
+        """Set limits, or take them away."""
+        self.limits[project_id] = (limit_bytes, limit_inodes)
+        if not limit_bytes:
+            del self.limits[project_id]
+
+    def _known(self) -> set[int]:
+        return self.limits.keys() | set(self._used())
+
+    def _used(self) -> list[int]:
+        found = []
+        for folder, _, files in os.walk(self._root):
+            with suppress(FileNotFoundError):  # the eraser was there first
+                found += [project_of(Path(folder, name)) for name in (".", *files)]
+        return found
+
+
+@pytest.fixture
+def projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Projects]:
+    """An XFS, and the table in the place of its kernel's."""
+    with MEANS.filesystem(tmp_path) as path:
+        table = Projects(path)
+        for call in (table.project_state, table.get_quota, table.get_next_quota, table.set_limits):
+            monkeypatch.setattr(quota, call.__name__, call)
+        yield table
+
+
+@pytest.fixture
+def served(projects: Projects, tmp_path: Path) -> Iterator[Served]:
+    assert projects.limits == {}
+    with serving(MEANS, tmp_path) as found:
+        yield found
+
+
+def quotas_of(served: Served) -> quota.QuotaBackend:
+    """Give the means itself."""
+    contents = served.provisioner._pools.pools[0].known
+    assert contents is not None
+    found = contents.backends._means["quota"]
+    assert isinstance(found, quota.QuotaBackend)
+    return found
+
+
+def is_free(projects: Projects, project_id: int) -> bool:
+    """Tell whether nothing limits a project any more."""
+    return project_id not in projects.limits
+
+
+def test_a_deleted_volume_gives_back_its_own_id_whatever_its_tenant_made_of_its_root(
+    served: Served, projects: Projects
+) -> None:
+    """Not that of the neighbour, which one root had at its end; and one that was in no project keeps none."""
+    served.create("neighbour", MIB)
+    theirs = project_of(served.control / "volumes/neighbour/data")
+    for chosen in (theirs, 0):
+        volume = served.create("hostile", MIB)
+        root = served.control / "volumes/hostile/data"
+        ours = project_of(root)
+        move_to_project(root, chosen)
+        served.provisioner.volumes.delete(volume.volume_id, PATIENT)
+        until(partial(is_free, projects, ours))
+        assert theirs not in quotas_of(served)._leaving
+    assert projects.limits.keys() == {theirs}
+
+
+def test_what_was_never_finished_gives_its_id_back(
+    served: Served, projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no record, so that its directory alone tells."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write", fail)
+        with pytest.raises(OutOfCapacity):
+            served.create("unfinished", MIB)
+    assert projects.limits
+    until(lambda: projects.limits == {})
+
+
+def test_an_id_that_a_strangers_file_had_is_not_taken_before_it_was_given_back(
+    projects: Projects, tmp_path: Path
+) -> None:
+    """Else the new volume would lose its limit with the first look at which nothing is in its project."""
+    stray = tmp_path / "xfs" / "stray"
+    with serving(MEANS, tmp_path) as served:
+        served.create("first", MIB)
+        stray.touch()
+        move_to_project(stray, project_of(served.control / "volumes/first/data") + 1)
+    with serving(MEANS, tmp_path) as served:
+        stray.unlink()
+        served.create("second", MIB)
+        assert project_of(served.control / "volumes/second/data") not in quotas_of(served)._leaving
+        until(lambda: not quotas_of(served)._leaving)
+    assert len(projects.limits) == 2
