@@ -11,9 +11,10 @@ import errno
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from provisioner.directories import listed, opened
+from provisioner.linux.fsxattr import FS_XFLAG_PROJINHERIT, get_fsxattr, set_fsxattr
 from provisioner.linux.renameat2 import rename_noreplace
 from provisioner.linux.statx import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, statx
 from provisioner.pace import Paced
@@ -74,6 +75,7 @@ class _Eraser:
 
     def empty(self, dir_fd: int, keep: frozenset[str]) -> list[Obstacle]:
         """Go over the directory until a pass changes nothing: a listing may miss what changes meanwhile."""
+        _admit_all_projects(dir_fd)
         for _ in range(_MOST_PASSES):
             self._progress = 0
             self._obstacles.clear()
@@ -110,8 +112,8 @@ class _Eraser:
     def _empty_child(self, home: _Home, fd: int, path: str) -> None:
         """Remove what a child of a home holds, and move up into the home what is not empty.
 
-        Where a rename cannot do that (a nested btrfs subvolume, or another project id) the child becomes a
-        home itself. Subvolumes nested in it can still go up to the outer one, so two homes are enough.
+        Where a rename cannot do that (a nested btrfs subvolume) the child becomes a home itself. Subvolumes
+        nested in it can still go up to the outer one, so two homes are enough.
         """
         with listed(fd) as entries:
             for entry in entries:
@@ -158,6 +160,14 @@ class _Eraser:
         if error.errno != errno.ENOENT and len(self._obstacles) < MOST_OBSTACLES:
             message = _explain(dir_fd, name, error)
             self._obstacles.append(Obstacle(path + shown(name), error.errno or errno.EIO, message))
+
+
+def _admit_all_projects(dir_fd: int) -> None:
+    """Let directories of any project be moved into this one: one that hands its own on admits no other."""
+    with suppress(OSError):  # most filesystems have no projects; what cannot be changed is met again by a rename
+        found = get_fsxattr(dir_fd)
+        if found.xflags & FS_XFLAG_PROJINHERIT:
+            set_fsxattr(dir_fd, replace(found, xflags=found.xflags & ~FS_XFLAG_PROJINHERIT))
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

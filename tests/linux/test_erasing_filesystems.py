@@ -20,6 +20,7 @@ from provisioner.linux.statx import statx
 from provisioner.pace import Paced
 from tests.support.filesystems import Filesystem, tmpfs
 from tests.support.paces import FdCounting, Unpaced, open_fds
+from tests.support.projects import move_to_project
 from tests.support.trees import directory_fd, make_deep, make_wide
 
 
@@ -271,6 +272,20 @@ def _fill(path: Path, unit: int = 1 << 20) -> None:
                 piece //= 2
     finally:
         os.close(fd)
+
+
+def test_directories_of_many_projects_go_too(filesystems: dict[str, Filesystem]) -> None:
+    """Nothing is moved into one that hands its own project on, and a tenant needs no privilege to make such ones."""
+    top = Path(tempfile.mkdtemp(dir=filesystems["xfs"].path))
+    folder = top
+    for project_id in range(4711, 4721):
+        move_to_project(folder, project_id, inherit=True)
+        folder /= "folder"
+        folder.mkdir()
+        (folder / "file").touch()
+    assert erased(top) == []
+    assert list(top.iterdir()) == []
+    top.rmdir()
 
 
 def test_nested_btrfs_subvolumes_go_too(filesystems: dict[str, Filesystem]) -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.linux.fsxattr import get_fsxattr, set_fsxattr
+from provisioner.linux.fsxattr import FS_XFLAG_PROJINHERIT, get_fsxattr, set_fsxattr
 
 
 def project_of(path: Path) -> int:
@@ -18,10 +18,12 @@ def project_of(path: Path) -> int:
         os.close(fd)
 
 
-def move_to_project(path: Path, project_id: int) -> None:
-    """Put a file or directory into a project, and leave it as it is else."""
+def move_to_project(path: Path, project_id: int, *, inherit: bool = False) -> None:
+    """Put a file or directory into a project; inherit: what is made in it gets that too, as it may have been before."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        set_fsxattr(fd, replace(get_fsxattr(fd), projid=project_id))
+        found = get_fsxattr(fd)
+        xflags = found.xflags | (FS_XFLAG_PROJINHERIT if inherit else 0)
+        set_fsxattr(fd, replace(found, projid=project_id, xflags=xflags))
     finally:
         os.close(fd)
