@@ -146,13 +146,14 @@ class SubvolumeBackend(DirectoryBackend):
     def tend(self) -> None:
         """Add to a volume's group the subvolumes that were made in it since the last look.
 
+        With simple quotas too, where a tenant may name other groups at the birth of a subvolume than its parent's.
         Ids only grow, so that a look costs as much as there are new ones. A snapshot shares extents, which the
         kernel cannot count anew in passing: then all are counted again.
         """
         if self._fs_type != "btrfs":
             return
         status = btrfs.quota_status(self._volumes_fd)
-        if not status & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON or status & btrfs.BTRFS_QGROUP_STATUS_FLAG_SIMPLE_MODE:
+        if not status & btrfs.BTRFS_QGROUP_STATUS_FLAG_ON:
             return
         for number in btrfs.subvolumes_from(self._volumes_fd, self._seen + 1):
             self._adopt(number)
@@ -164,13 +165,29 @@ class SubvolumeBackend(DirectoryBackend):
                 btrfs.quota_rescan(self._volumes_fd)
 
     def _adopt(self, number: int) -> None:
-        """Let a subvolume count where its parent does, should that be one of ours."""
-        group = self._ours.get(btrfs.parent_of(self._volumes_fd, number) or 0)
-        if group is None or number in self._ours:
-            return
-        with _tolerated(errno.EEXIST, errno.ENOENT):  # it is gone already
+        """Let a subvolume count where those around it do, should one of them be ours.
+
+        Not only its parent is asked: a tenant may move it into one that was made after it, and is not known yet.
+        """
+        path: list[int] = []
+        above: int | None = number
+        while above and above not in self._ours:
+            path.append(above)
+            above = btrfs.parent_of(self._volumes_fd, above)
+        if above:
+            for nested in path:
+                self._join(nested, self._ours[above])
+
+    def _join(self, number: int, group: int) -> None:
+        """Let a nested subvolume count in its volume's group, and in that of no other volume."""
+        with _tolerated(errno.EEXIST, errno.ENOENT):  # it does already, or is gone
             btrfs.qgroup_assign(self._volumes_fd, number, group)
-            log.info("nested subvolume found", subvolume=number, group=f"1/{group & 0xFFFFFFFF}")
+            log.info("nested subvolume found", subvolume=number, group=_shown(group))
+        others = set(btrfs.qgroup_parents(self._volumes_fd, number)) - {group}
+        for other in others.intersection(self._ours.values()):
+            log.warning("nested subvolume counted in another volume's group", subvolume=number, group=_shown(other))
+            with _tolerated(errno.ENOENT):
+                btrfs.qgroup_unassign(self._volumes_fd, number, other)
         self._ours[number] = group
 
     def dismantle(self, entry_fd: int) -> bool:
@@ -201,7 +218,13 @@ class SubvolumeBackend(DirectoryBackend):
         # At its limit nothing can be destroyed: that writes as well.
         with _tolerated(errno.ENOENT, errno.ENOTCONN):
             btrfs.qgroup_limit(entry_fd, _group(number), None)
-        for nested in self._nested(entry_fd, number):
+        found = self._nested(entry_fd, number)
+        for around in (
+            (number, *found) if found else ()
+        ):  # a tenant may make them read-only, and what lies in them stays
+            with _tolerated(errno.ENOENT, errno.ESTALE):
+                _make_writable(entry_fd, around)
+        for nested in found:
             with _tolerated(errno.EEXIST, errno.ENOENT, errno.ENOTCONN):
                 btrfs.qgroup_assign(entry_fd, nested, _group(number))  # so that it is found again by `_forget`
             btrfs.destroy_subvolume_by_id(entry_fd, nested)
@@ -220,6 +243,10 @@ class SubvolumeBackend(DirectoryBackend):
         """Remove the groups of a destroyed volume; False while one of its subvolumes is not freed."""
         group = _group(number)
         members = {number, *_or_none(lambda: btrfs.qgroup_members(fd, group))}
+        for stranger in [member for member in members if btrfs.parent_of(fd, member)]:  # as `tend` finds them
+            with _tolerated(errno.ENOENT):
+                btrfs.qgroup_unassign(fd, stranger, group)
+            members.remove(stranger)
         if any(btrfs.subvolume_exists(fd, member) for member in members):
             return False
         try:
@@ -242,6 +269,18 @@ def _free_bytes(fd: int) -> int:
 
 def _group(subvolume_id: int) -> int:
     return btrfs.qgroup_id(1, subvolume_id)
+
+
+def _shown(group: int) -> str:
+    return f"1/{group & 0xFFFFFFFF}"
+
+
+def _make_writable(fd: int, number: int) -> None:
+    subvolume_fd = btrfs.open_subvolume(fd, number)
+    try:
+        btrfs.make_writable(subvolume_fd)
+    finally:
+        os.close(subvolume_fd)
 
 
 def _listed(dir_fd: int) -> list[str]:

@@ -6,6 +6,7 @@ by a number that `qgroup_id` makes; that of a subvolume is its own id, at level 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import struct
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from provisioner.linux.ioctl import io, ioctl, ioctl_number, ior, iow, iowr
+from provisioner.linux.libc import function
 
 _MAGIC = 0x94
 _NAME_MAX = 255  # btrfs keeps no longer ones, whatever the structure has room for
@@ -27,6 +29,7 @@ _QUOTA_CTL_ARGS = struct.Struct("=QQ")  # cmd, status
 _QGROUP_ASSIGN_ARGS = struct.Struct("=QQQ")  # assign, src, dst
 _QGROUP_CREATE_ARGS = struct.Struct("=QQ")  # create, qgroupid
 _QGROUP_LIMIT_ARGS = struct.Struct("=QQQQQQ")  # qgroupid, flags, max_rfer, max_excl, rsv_rfer, rsv_excl
+_SUBVOL_FLAGS = struct.Struct("=Q")
 _QUOTA_RESCAN_ARGS = struct.Struct("=QQ48x")  # flags, progress
 
 BTRFS_IOC_SYNC = io(_MAGIC, 8)
@@ -34,6 +37,8 @@ BTRFS_IOC_SUBVOL_CREATE = iow(_MAGIC, 14, _VOL_ARGS.size)
 BTRFS_IOC_SNAP_DESTROY = iow(_MAGIC, 15, _VOL_ARGS.size)
 BTRFS_IOC_TREE_SEARCH_V2 = iowr(_MAGIC, 17, _SEARCH_KEY.size + _SEARCH_SIZE.size)
 BTRFS_IOC_INO_LOOKUP = iowr(_MAGIC, 18, _INO_LOOKUP_ARGS.size)
+BTRFS_IOC_SUBVOL_GETFLAGS = ior(_MAGIC, 25, _SUBVOL_FLAGS.size)
+BTRFS_IOC_SUBVOL_SETFLAGS = iow(_MAGIC, 26, _SUBVOL_FLAGS.size)
 BTRFS_IOC_QUOTA_CTL = iowr(_MAGIC, 40, _QUOTA_CTL_ARGS.size)
 BTRFS_IOC_QGROUP_ASSIGN = iow(_MAGIC, 41, _QGROUP_ASSIGN_ARGS.size)
 BTRFS_IOC_QGROUP_CREATE = iow(_MAGIC, 42, _QGROUP_CREATE_ARGS.size)
@@ -54,6 +59,7 @@ BTRFS_QGROUP_STATUS_FLAG_SIMPLE_MODE = 0x8
 _BTRFS_LAST_FREE_OBJECTID = 2**64 - 256
 BTRFS_FIRST_FREE_OBJECTID = 256  # inode of every subvolume's root
 
+_BTRFS_SUBVOL_RDONLY = 1 << 1
 _BTRFS_SUBVOL_SPEC_BY_ID = 1 << 4  # Linux 5.7
 _BTRFS_QGROUP_LIMIT_MAX_RFER = 0x1
 _BTRFS_ROOT_TREE_OBJECTID = 1
@@ -70,10 +76,18 @@ _STATUS_ITEM = struct.Struct("<QQQ")  # version, generation, flags
 _INFO_ITEM = struct.Struct("<QQQQQ")  # generation, rfer, rfer_cmpr, excl, excl_cmpr
 _LIMIT_ITEM = struct.Struct("<QQQQQ")  # flags, max_rfer, max_excl, rsv_rfer, rsv_excl
 
+# struct file_handle of a subvolume's root: handle_bytes, handle_type; objectid, root_objectid, gen (fs/btrfs/export.h).
+_FILE_HANDLE = struct.Struct("=IiQQI")
+_FILE_HANDLE_BYTES = 20
+_FILEID_BTRFS_WITHOUT_PARENT = 0x4D
+_ANY_GENERATION = 0
+
 _U64 = 2**64 - 1
 _LEVEL_SHIFT = 48
 _MANY, _MANY_BYTES = 2**32 - 1, 65536  # items in one answer, and room for them
 _ONE_BYTES = 1024
+
+_open_by_handle_at = function("open_by_handle_at", ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,28 @@ def destroy_subvolume(dir_fd: int, name: str) -> None:
 def destroy_subvolume_by_id(fd: int, subvolume_id: int) -> None:
     """Do the same, wherever in the filesystem it lies; ENOENT where there is none of this id."""
     ioctl(fd, BTRFS_IOC_SNAP_DESTROY_V2, _VOL_ARGS_V2.pack(0, 0, _BTRFS_SUBVOL_SPEC_BY_ID, subvolume_id))
+
+
+def open_subvolume(fd: int, subvolume_id: int) -> int:
+    """Open the root of a subvolume, however deep it lies; ENOENT or ESTALE where there is none of this id.
+
+    Needs CAP_DAC_READ_SEARCH.
+    """
+    handle = _FILE_HANDLE.pack(
+        _FILE_HANDLE_BYTES,
+        _FILEID_BTRFS_WITHOUT_PARENT,
+        BTRFS_FIRST_FREE_OBJECTID,
+        subvolume_id,
+        _ANY_GENERATION,
+    )
+    return _open_by_handle_at(fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def make_writable(fd: int) -> None:
+    """Take from the subvolume whose root `fd` is that it is read-only, as its owner may have set it."""
+    (flags,) = _SUBVOL_FLAGS.unpack(ioctl(fd, BTRFS_IOC_SUBVOL_GETFLAGS, bytes(_SUBVOL_FLAGS.size)))
+    if flags & _BTRFS_SUBVOL_RDONLY:
+        ioctl(fd, BTRFS_IOC_SUBVOL_SETFLAGS, _SUBVOL_FLAGS.pack(flags & ~_BTRFS_SUBVOL_RDONLY))
 
 
 def subvolume_id_of(fd: int) -> int:
@@ -201,6 +237,11 @@ def qgroup_assign(fd: int, child: int, parent: int) -> None:
     ioctl(fd, BTRFS_IOC_QGROUP_ASSIGN, _QGROUP_ASSIGN_ARGS.pack(1, child, parent))
 
 
+def qgroup_unassign(fd: int, child: int, parent: int) -> None:
+    """Let a quota group count in another one no more; ENOENT where it does not."""
+    ioctl(fd, BTRFS_IOC_QGROUP_ASSIGN, _QGROUP_ASSIGN_ARGS.pack(0, child, parent))
+
+
 def qgroup_limit(fd: int, qgroup: int, referenced_bytes: int | None) -> None:
     """Set what a quota group may reference; None takes the limit away."""
     limit = _U64 if referenced_bytes is None else referenced_bytes
@@ -230,6 +271,12 @@ def qgroup_members(fd: int, qgroup: int) -> list[int]:
     """List the quota groups that count in one of a higher level."""
     items = search(fd, _BTRFS_QUOTA_TREE_OBJECTID, qgroup, _BTRFS_QGROUP_RELATION_KEY)
     return [item.offset for item in items if item.offset < qgroup]  # each relation is kept both ways
+
+
+def qgroup_parents(fd: int, qgroup: int) -> list[int]:
+    """List the quota groups of a higher level that one counts in."""
+    items = search(fd, _BTRFS_QUOTA_TREE_OBJECTID, qgroup, _BTRFS_QGROUP_RELATION_KEY)
+    return [item.offset for item in items if item.offset > qgroup]
 
 
 def search(fd: int, tree: int, objectid: int, item_type: int, offsets: tuple[int, int] = (0, _U64)) -> Iterator[Item]:

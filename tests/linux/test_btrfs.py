@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,23 @@ def test_a_subvolume_is_made_found_and_destroyed(fd: int) -> None:
     assert btrfs.subvolume_exists(fd, number)
     btrfs.destroy_subvolume(fd, "one")
     assert os.listdir(fd) == []
+
+
+def test_one_that_is_read_only_is_opened_by_its_id_and_made_writable(fd: int, root: Path) -> None:
+    number = _sub(fd, "one")
+    subprocess.run(["btrfs", "property", "set", root / "one", "ro", "true"], check=True)
+    with pytest.raises(OSError, match="Read-only"):
+        (root / "one" / "file").touch()
+    one = btrfs.open_subvolume(fd, number)
+    try:
+        assert btrfs.subvolume_id_of(one) == number
+        for _ in range(2):
+            btrfs.make_writable(one)
+    finally:
+        os.close(one)
+    (root / "one" / "file").touch()
+    with pytest.raises(OSError, match=r"No such file|Stale"):
+        btrfs.open_subvolume(fd, number + 1000)
 
 
 def test_one_is_destroyed_by_its_id_wherever_it_lies(fd: int, root: Path) -> None:

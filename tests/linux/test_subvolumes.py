@@ -13,7 +13,7 @@ import pytest
 from provisioner.assembly import Provisioner
 from provisioner.errors import InvalidRequest
 from provisioner.linux import btrfs
-from provisioner.model import HealthStatus
+from provisioner.model import HealthStatus, Volume
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import MEANS, SIMPLE, Means, Served, serving
@@ -48,9 +48,14 @@ def fd(means: Means, tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def _nest(folder: Path, name: str) -> None:
+def _as_tenant(folder: Path, *command: str) -> None:
+    """Run a program as nobody in a folder."""
+    subprocess.run([*BOUND, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def _nest(folder: Path, name: str, *options: str) -> None:
     """Make a subvolume as a tenant can."""
-    subprocess.run([*BOUND, "btrfs", "-q", "subvolume", "create", name], cwd=folder, check=True)
+    _as_tenant(folder, "btrfs", "subvolume", "create", *options, name)
 
 
 def _number(path: Path) -> int:
@@ -59,6 +64,11 @@ def _number(path: Path) -> int:
         return btrfs.subvolume_id_of(fd)
     finally:
         os.close(fd)
+
+
+def _used(served: Served, volume: Volume) -> int:
+    os.sync()
+    return served.provisioner.publishing.statistics(volume.volume_id, str(served.targets / volume.name)).bytes.used
 
 
 def test_what_a_tenant_nests_is_bound_by_the_same_limit(served: Served, fd: int) -> None:
@@ -72,16 +82,87 @@ def test_what_a_tenant_nests_is_bound_by_the_same_limit(served: Served, fd: int)
     assert SIZE * 0.9 <= sum(writer.bytes for writer in found) <= SIZE
 
 
+def test_what_a_tenant_lets_count_in_a_neighbours_group_counts_in_his_own(served: Served, fd: int) -> None:
+    """Whoever makes a subvolume may name groups that it shall count in (`btrfs subvolume create -i`)."""
+    hostile, neighbour = (
+        served.publish(served.create("hostile", SIZE)),
+        served.publish(served.create("neighbour", SIZE)),
+    )
+    ours = btrfs.qgroup_id(1, _number(hostile))
+    _nest(hostile, "nested", "-i", f"1/{_number(neighbour)}")
+    nested = _number(hostile / "nested")
+    until(lambda: btrfs.qgroup_parents(fd, nested) == [ours])
+    assert write_as_pod(hostile / "nested/file", 2 * SIZE).errno == errno.EDQUOT
+    assert write_as_pod(neighbour / "file", SIZE // 2).errno == 0
+
+
+def test_a_neighbour_who_counts_in_a_group_does_not_keep_it_from_going(served: Served, fd: int) -> None:
+    hostile, volume = served.publish(served.create("hostile", SIZE)), served.create("gone", SIZE)
+    gone = _number(served.publish(volume))
+    _nest(hostile, "nested", "-i", f"1/{gone}")
+    served.take_away(volume)
+    until(lambda: os.listdir(served.control / "trash") == [])
+    assert btrfs.qgroup_id(1, gone) not in quota_groups(fd)
+
+
+def test_one_that_is_moved_into_a_later_one_is_found_as_well(served: Served, fd: int) -> None:
+    """The look goes by ids, and then meets the inner one first."""
+    target = served.publish(served.create("moved", SIZE))
+    for name in ("inner", "outer"):
+        _nest(target, name)
+    _as_tenant(target, "mv", "inner", "outer/inner")
+    until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, _number(target)))) == 3)
+    assert write_as_pod(target / "outer/inner/file", 2 * SIZE).errno == errno.EDQUOT
+
+
 def test_a_snapshot_of_oneself_is_counted_too(served: Served, fd: int) -> None:
     target = served.publish(served.create("copied", SIZE, uid="65534"))  # a subvolume's owner may snapshot it
     assert write_as_pod(target / "file", SIZE // 4).errno == 0
     os.sync()
-    subprocess.run([*BOUND, "btrfs", "-q", "subvolume", "snapshot", ".", "copy"], cwd=target, check=True)
+    _as_tenant(target, "btrfs", "subvolume", "snapshot", ".", "copy")
     top = _number(target)
     until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, top))) == 2)
     until(lambda: not btrfs.quota_status(fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT)
     found = write_as_pod(target / "copy/more", SIZE)
     assert (found.errno, found.bytes <= SIZE * 3 // 4) == (errno.EDQUOT, True)
+
+
+def test_hard_links_and_renames_end_at_each_subvolume(served: Served) -> None:
+    """A nested one, or another volume; what goes on within a subvolume takes nothing more, and nothing less."""
+    first, second = (served.publish(served.create(name, SIZE)) for name in ("first", "second"))
+    _nest(first, "nested")
+    assert write_as_pod(first / "file", SIZE // 2).errno == 0
+    data = [served.control / "volumes" / name / "data" for name in ("first", "second")]
+    for source, folder in ((first / "file", first / "nested"), (first / "file", second), (data[0] / "file", data[1])):
+        for move in (os.link, os.rename):
+            with pytest.raises(OSError, match="cross-device"):
+                move(source, folder / "moved")
+    os.link(first / "file", first / "link")
+    os.rename(first / "link", first / "renamed")
+    found = write_as_pod(first / "more", SIZE)
+    assert (found.errno, found.bytes <= SIZE // 2) == (errno.EDQUOT, True)
+    assert write_as_pod(second / "file", SIZE * 3 // 4).errno == 0
+
+
+def test_what_two_volumes_of_a_pod_share_counts_as_the_kind_of_quota_has_it(served: Served, fd: int) -> None:
+    """In both, or in the one that wrote it; there its room stays taken, and seen as such, until the other one goes."""
+    one, two = (served.create(name, SIZE, uid="65534") for name in ("one", "two"))
+    first, second = served.publish(one), served.publish(two)
+    assert write_as_pod(first / "file", SIZE // 2).errno == 0
+    _as_tenant(served.targets, "btrfs", "subvolume", "snapshot", "one", "two/copy")
+    is_simple = served.means is SIMPLE
+    until(lambda: (_used(served, two) < SIZE // 2) is is_simple)
+    gone = _number(first)
+    served.take_away(one)
+    until(lambda: not btrfs.subvolume_exists(fd, gone))
+    if is_simple:
+        assert write_as_pod(second / "file", SIZE * 3 // 4).errno == 0
+        held = btrfs.qgroup_info(fd, gone)
+        assert held is not None
+        assert held.referenced_bytes >= SIZE // 2
+        assert os.listdir(served.control / "trash") != []
+    subprocess.run(["btrfs", "subvolume", "delete", second / "copy"], check=True, stdout=subprocess.DEVNULL)
+    until(lambda: os.listdir(served.control / "trash") == [])
 
 
 def test_a_full_volume_with_nested_ones_leaves_no_subvolume_and_no_group(served: Served, fd: int) -> None:
@@ -97,6 +178,22 @@ def test_a_full_volume_with_nested_ones_leaves_no_subvolume_and_no_group(served:
     served.take_away(volume)
     until(lambda: os.listdir(served.control / "trash") == [])
     assert quota_groups(fd) == groups
+    assert list(btrfs.subvolumes_from(fd, 256)) == subvolumes
+
+
+def test_what_a_tenant_made_read_only_goes_too(served: Served, fd: int) -> None:
+    """Nothing can be destroyed in a subvolume that is read-only, which its owner may make it."""
+    subvolumes = list(btrfs.subvolumes_from(fd, 256))
+    volume = served.create("stubborn", SIZE, uid="65534")
+    target = served.publish(volume)
+    folder = target
+    for name in ("one", "two", "three"):
+        _nest(folder, name)
+        folder /= name
+    for nested in (folder, folder.parent, folder.parent.parent, target):
+        _as_tenant(nested, "btrfs", "property", "set", ".", "ro", "true")
+    served.take_away(volume)
+    until(lambda: os.listdir(served.control / "trash") == [])
     assert list(btrfs.subvolumes_from(fd, 256)) == subvolumes
 
 
