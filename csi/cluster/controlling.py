@@ -45,8 +45,8 @@ class Controlling:
     ) -> None:
         credentials = new_credentials()
         self.slots = Slots(api, pod.namespace, pod.name, credentials)
-        self.events = Events(api, self.is_leading)
-        self.directory = Directory(Twins(self.events).tell)
+        self.events = Events(api)
+        self.directory = Directory(Twins(self.events, self.is_leading).tell)
         self.peers = Peers(credentials)
         give_up_s = settings.node_down_reschedule_seconds
         self.nodes = Nodes(self.directory, self.peers, give_up_s)
@@ -74,7 +74,7 @@ class Controlling:
         yield _figure("nodes", "Nodes that have a Lease.", len(nodes))
         yield _figure("nodes_alive", "Nodes that renewed their Lease of late.", alive)
         yield _figure("nodes_silent", "Nodes that did not answer the last call to them.", self.peers.silent())
-        yield _figure("leading", "1 where this controller sweeps and writes events.", self.is_leading())
+        yield _figure("leading", "1 where this controller sweeps and tells of what all see.", self.is_leading())
         yield _figure("orphans", "Volumes that the last sweep found nobody to want.", self.sweep.found)
         yield _figure("sweeps_total", "Sweeps for such volumes.", self.sweep.sweeps, counter=True)
         yield _figure("orphans_discarded_total", "Such volumes sent to the trash.", self.sweep.discarded, counter=True)

@@ -33,10 +33,10 @@ _CLUSTER_NAMESPACE = "default"  # where events of objects without a namespace st
 
 
 class Events:
-    """Writes events. may_write: asked for each; of several controllers only the leading one should tell."""
+    """Writes events. Of what all controllers see, only the leading one should tell: its callers look to that."""
 
-    def __init__(self, api: Callable[[], Api], may_write: Callable[[], bool]) -> None:
-        self._api, self._may_write = api, may_write
+    def __init__(self, api: Callable[[], Api]) -> None:
+        self._api = api
         self._waiting: Queue[dict[str, Any] | None] = Queue(_MOST_WAITING)
         self._guard = threading.Lock()
         self._told: dict[tuple[str, str], dict[str, float]] = {}
@@ -68,7 +68,7 @@ class Events:
         self._warn("Node", "", name, name, reason, message)
 
     def _warn(self, kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> None:
-        if not self._may_write() or not self._is_news(uid, reason, message):
+        if not self._is_news(uid, reason, message):
             return
         try:
             self._waiting.put_nowait(_event(kind, namespace, name, uid, reason, message))

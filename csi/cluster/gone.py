@@ -125,6 +125,7 @@ class Gone:
             )
         self._check_grace(volume_id, node, uid)
         message = f"deleted without its node: {node} (uid {uid}) is gone for good, and the data with it"
+        # Leading or not: who leads the sidecars is asked, and nobody else hears of it.
         self._events.warn_volume(volume, "NodeGone", message)
         log.warning("volume gone with its node", volume_id=volume_id, node=node, node_uid=uid)
         return ""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from csi.cluster.events import Events
 
 log = structlog.get_logger()
@@ -19,8 +21,8 @@ _MOST_KNOWN = 10_000
 class Twins:
     """Tells of each pair now and then; asked at every look, so it must cost nothing."""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
+    def __init__(self, events: Events, is_leading: Callable[[], bool]) -> None:
+        self._events, self._is_leading = events, is_leading
         self._told: dict[tuple[str, str, str], float] = {}
 
     def tell(self, pool_id: str, owner: str, other: str) -> None:
@@ -37,4 +39,5 @@ class Twins:
             "take it away, or empty it and give it a new identity"
         )
         log.error("pool claimed twice", pool_id=pool_id, node=other, owner=owner)
-        self._events.warn_node(other, "PoolClaimedTwice", message)
+        if self._is_leading():  # all controllers see it
+            self._events.warn_node(other, "PoolClaimedTwice", message)

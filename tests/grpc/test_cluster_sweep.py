@@ -137,6 +137,22 @@ def test_a_node_that_does_not_answer_is_left_out(cluster: Cluster) -> None:
 
 
 def test_a_volume_of_a_node_that_is_gone_is_deleted_without_it(cluster: Cluster) -> None:
+    volume = lost(cluster)
+    delete(cluster, volume)
+    eventually(lambda: "NodeGone" in events(cluster))
+    assert left(cluster) == set()
+
+
+def test_a_controller_that_does_not_lead_tells_of_it_too(cluster: Cluster) -> None:
+    volume = lost(cluster)
+    cluster.controlling.slots.stop()  # who leads the sidecars is settled by a Lease of theirs
+    assert not cluster.controlling.is_leading()
+    delete(cluster, volume)
+    eventually(lambda: "NodeGone" in events(cluster))
+
+
+def lost(cluster: Cluster) -> csi_pb2.Volume:
+    """Give a volume whose node is gone for good."""
     volume = cluster.controller.CreateVolume(creation(name(1), "a", onNodeGone="delete")).volume
     assert volume.volume_context[ON_GONE_KEY] == "delete"
     put_volume(cluster, 1, volume.volume_id, dict(volume.volume_context))
@@ -145,11 +161,14 @@ def test_a_volume_of_a_node_that_is_gone_is_deleted_without_it(cluster: Cluster)
     cluster.api.delete(cluster.nodes["a"].lease_path)
     cluster.api.delete("/api/v1/nodes/a")
     eventually(lambda: cluster.controlling.directory.node("a") is None)
+    return volume
+
+
+def delete(cluster: Cluster, volume: csi_pb2.Volume) -> None:
+    """Delete a volume, as often as it takes: the node must be known for a while to be gone."""
     request = csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id)
 
     def deleted() -> bool:
         return not isinstance(cluster.controller.DeleteVolume.future(request).exception(), Exception)
 
     eventually(deleted)
-    eventually(lambda: "NodeGone" in events(cluster))
-    assert left(cluster) == set()

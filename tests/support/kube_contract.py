@@ -156,7 +156,7 @@ class KubeApiContract:
         assert "lease" not in {thread.name for thread in threading.enumerate()}
 
     def test_an_event_is_written(self, api: Api, namespace: str) -> None:
-        events = Events(lambda: api, lambda: True)
+        events = Events(lambda: api)
         events.start()
         claim = Claim(objects.Metadata("data", namespace, "u-1"))
         for _ in range(3):
