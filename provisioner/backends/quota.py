@@ -172,6 +172,11 @@ class QuotaBackend(DirectoryBackend):
         if found is None or not record.capacity_bytes <= found.limit_bytes < record.capacity_bytes + 65536:
             limit = found.limit_bytes if found else 0
             return f"the limit is {limit}, wanted {record.capacity_bytes}; restart the driver to set it again"
+        if found.limit_inodes != _inodes(record):
+            return (
+                f"the limit of inodes is {found.limit_inodes}, wanted {_inodes(record)}; "
+                "restart the driver to set it again"
+            )
         fd = os.open(f"{record.folder}/{DATA}", _DIRECTORY, dir_fd=self._volumes_fd)
         try:
             if _is_marked(fd, record.project_id):

@@ -107,7 +107,12 @@ class SubvolumeBackend(DirectoryBackend):
         found = btrfs.qgroup_limit_of(self._volumes_fd, _group(record.subvolume_id))
         if found != record.capacity_bytes:
             return f"the limit is {found}, wanted {record.capacity_bytes}; restart the driver to set it again"
+        if not self._is_member(record):
+            return "the limit does not bind: the subvolume left its quota group; restart the driver to put it back"
         return ""
+
+    def _is_member(self, record: Record) -> bool:
+        return _group(record.subvolume_id) in btrfs.qgroup_parents(self._volumes_fd, record.subvolume_id)
 
     def recover(self, records: Iterable[Record]) -> None:
         """Switch quotas on where the administrator said so, then hold every volume."""
@@ -135,8 +140,7 @@ class SubvolumeBackend(DirectoryBackend):
     def _recover(self, record: Record) -> None:
         number, group = record.subvolume_id, _group(record.subvolume_id)
         self._ours[number] = group
-        held = number in btrfs.qgroup_members(self._volumes_fd, group)
-        if held and btrfs.qgroup_limit_of(self._volumes_fd, group) == record.capacity_bytes:
+        if self._is_member(record) and btrfs.qgroup_limit_of(self._volumes_fd, group) == record.capacity_bytes:
             return
         try:
             self._hold(number, record.capacity_bytes)

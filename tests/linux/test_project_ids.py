@@ -114,6 +114,35 @@ def test_a_deleted_volume_gives_back_its_own_id_whatever_its_tenant_made_of_its_
     assert projects.limits.keys() == {theirs}
 
 
+def test_a_limit_of_inodes_that_was_taken_away_is_told_and_set_again(projects: Projects, tmp_path: Path) -> None:
+    with serving(MEANS, tmp_path) as served:
+        volume = served.create("loose", MIB, inodes="100")
+        project = project_of(served.control / "volumes/loose/data")
+        projects.limits[project] = (MIB, 0)
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert problem.reason == "LimitLost"
+        assert "the limit of inodes is 0, wanted 100" in problem.message
+    with serving(MEANS, tmp_path) as served:
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+        assert projects.limits[project] == (MIB, 100)
+
+
+def test_an_id_that_the_filesystem_does_not_keep_makes_no_volume_and_leaves_no_limit(
+    served: Served, projects: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some kernels take a project for a directory and forget it: the limit would bind nothing."""
+
+    def forget(*_: object) -> None:
+        assert len(projects.limits) == 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quota, "set_fsxattr", forget)
+        with pytest.raises(OSError, match=r"the project id \d+ was not kept"):
+            served.create("forgotten", MIB)
+    assert os.listdir(served.control / "volumes") == []
+    until(lambda: projects.limits == {})
+
+
 def test_what_was_never_finished_gives_its_id_back(
     served: Served, projects: Projects, monkeypatch: pytest.MonkeyPatch
 ) -> None:

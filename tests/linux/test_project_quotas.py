@@ -151,6 +151,20 @@ def test_a_limit_that_was_taken_away_is_told_and_set_again(means: Means, tmp_pat
 
 
 @in_the_vm
+def test_a_limit_of_inodes_that_was_taken_away_is_told_and_set_again(means: Means, tmp_path: Path, fd: int) -> None:
+    with serving(means, tmp_path) as served:
+        volume = served.create("loose", SIZE, inodes="100")
+        project = project_of(served.control / "volumes/loose/data")
+        set_limits(fd, project, SIZE, 0)
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert problem.reason == "LimitLost"
+        assert "the limit of inodes is 0, wanted 100" in problem.message
+    with serving(means, tmp_path) as served:
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+        assert get_quota(fd, project).limit_inodes == 100
+
+
+@in_the_vm
 def test_who_owns_the_root_can_leave_the_project_and_is_told_of(served: Served) -> None:
     """The threat model says so: project quotas do not hold against a hostile tenant."""
     volume = served.create("hostile", SIZE)

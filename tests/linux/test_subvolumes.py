@@ -216,6 +216,20 @@ def test_a_limit_that_was_taken_away_is_told_and_set_again_at_the_next_start(
         assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == errno.EDQUOT
 
 
+def test_a_subvolume_that_was_taken_out_of_its_group_is_told_of_and_put_back(means: Means, tmp_path: Path) -> None:
+    """The group keeps its limit, and nothing counts against it."""
+    with serving(means, tmp_path) as served:
+        volume = served.create("loose", SIZE)
+        number = _number(served.control / "volumes/loose/data")
+        subprocess.run(["btrfs", "qgroup", "remove", f"0/{number}", f"1/{number}", tmp_path / means.kind], check=True)
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitLost")
+        assert "left its quota group" in problem.message
+    with serving(means, tmp_path) as served:
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+        assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == errno.EDQUOT
+
+
 def test_quotas_are_never_switched_on_by_surprise(means: Means, tmp_path: Path, fd: int) -> None:
     with serving(means, tmp_path, quota="require") as served:
         assert btrfs.quota_status(fd) == 0
