@@ -88,6 +88,10 @@ class QuotaBackend(DirectoryBackend):
         except OSError:  # no quotas at all, or none in this kernel
             return False
 
+    def unit_bytes(self, content: Content) -> int:  # noqa: ARG002  the Protocol names it
+        """Give a block of the filesystem, which limits and `df` are counted in."""
+        return os.fstatvfs(self._volumes_fd).f_frsize
+
     def draft(self, record: Record, content: Content) -> Record:
         """Note how many inodes are wished for."""
         return msgspec.structs.replace(record, inodes=content.inodes)

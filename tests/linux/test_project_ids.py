@@ -14,12 +14,13 @@ import pytest
 
 from provisioner import records
 from provisioner.backends import quota
-from provisioner.errors import OutOfCapacity
+from provisioner.errors import CapacityOutOfRange, OutOfCapacity
 from provisioner.linux.quotactl import FS_QUOTA_PDQ_ACCT, FS_QUOTA_PDQ_ENFD, ProjectQuota
+from provisioner.model import CapacityRange
 from tests.support.disks import until
 from tests.support.means import QUOTA_XFS, Served, serving
 from tests.support.projects import move_to_project, project_of
-from tests.support.provisioned import PATIENT
+from tests.support.provisioned import MULTI, PATIENT
 
 MIB = 2**20
 MEANS = replace(QUOTA_XFS, options="")
@@ -112,6 +113,22 @@ def test_a_deleted_volume_gives_back_its_own_id_whatever_its_tenant_made_of_its_
         until(partial(is_free, projects, ours))
         assert theirs not in quotas_of(served)._leaving
     assert projects.limits.keys() == {theirs}
+
+
+def test_sizes_are_whole_blocks_from_the_first_to_the_last_growth(served: Served, projects: Projects) -> None:
+    """As `df` and the limit have them; a size that may not be rounded up to one is refused."""
+    volume = served.create("decimal", 10**8)
+    assert volume.capacity_bytes == 24415 * 4096
+    project = project_of(served.control / "volumes/decimal/data")
+    assert projects.limits[project] == (24415 * 4096, 24415 * 4096 // 16384)
+    assert served.create("decimal", 10**8) == volume
+    grown = served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * 10**8), MULTI, PATIENT)
+    assert grown.capacity_bytes == 48829 * 4096
+    assert projects.limits[project] == (48829 * 4096, 48829 * 4096 // 16384)
+    with pytest.raises(CapacityOutOfRange, match="a multiple of 4096"):
+        served.provisioner.volumes.create(MEANS.wanted("exact", 10**8, limit=10**8), PATIENT)
+    with pytest.raises(CapacityOutOfRange, match="a multiple of 4096"):
+        served.provisioner.volumes.expand(volume.volume_id, CapacityRange(3 * 10**8, 3 * 10**8), MULTI, PATIENT)
 
 
 def test_a_limit_of_inodes_that_was_taken_away_is_told_and_set_again(projects: Projects, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from provisioner.assembly import Provisioner
 from provisioner.backends import quota
 from provisioner.errors import InvalidRequest, Unavailable
 from provisioner.linux.quotactl import get_quota, set_limits
-from provisioner.model import HealthStatus
+from provisioner.model import CapacityRange, HealthStatus
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import QUOTA_EXT4, QUOTA_XFS, Means, Served, has_project_quotas, serving
@@ -60,14 +60,27 @@ def fd(means: Means, tmp_path: Path) -> Iterator[int]:
 
 
 @in_the_vm
-def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served) -> None:
-    volume = served.create("exact", SIZE)
+@pytest.mark.parametrize("asked", [SIZE, 10**8])
+def test_df_statistics_and_the_size_are_the_same_to_the_byte(served: Served, asked: int) -> None:
+    volume = served.create("exact", asked)
     target = served.publish(volume)
     df = os.statvfs(target)
     found = served.provisioner.publishing.statistics(volume.volume_id, str(target))
-    assert found.bytes.total == df.f_blocks * df.f_frsize == SIZE
+    assert found.bytes.total == df.f_blocks * df.f_frsize == volume.capacity_bytes
+    assert 0 <= volume.capacity_bytes - asked < df.f_frsize
     assert found.inodes is not None
-    assert found.inodes.total == df.f_files
+    assert found.inodes.total == df.f_files == volume.capacity_bytes // 16384
+
+
+@in_the_vm
+def test_the_limit_of_inodes_grows_with_the_size(served: Served) -> None:
+    volume = served.create("grows", SIZE)
+    target = served.publish(volume)
+    assert os.statvfs(target).f_files == SIZE // 16384
+    served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+    found = served.provisioner.publishing.statistics(volume.volume_id, str(target)).inodes
+    assert found is not None
+    assert found.total == os.statvfs(target).f_files == 2 * SIZE // 16384
 
 
 @in_the_vm
