@@ -22,7 +22,10 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of filesystem. least_bytes: no smaller one can be; grow: takes an open directory and device."""
+    """One kind of filesystem. least_bytes: no smaller one can be.
+
+    grow: takes an open directory, its device and the most bytes that it may have; gives those that it has then.
+    """
 
     make: tuple[str, ...]
     repair: tuple[str, ...]
@@ -30,7 +33,7 @@ class Kind:
     examine: tuple[str, ...]
     package: str
     least_bytes: int
-    grow: Callable[[int, int], None]
+    grow: Callable[[int, int, int], int]
     grow_unmounted: tuple[str, ...] = ()
     inodes: str = ""
 
@@ -85,16 +88,17 @@ def repair(kind: str, device: str, device_fd: int) -> None:
         raise Corrupt(str(error)) from error
 
 
-def grow_unmounted(kind: str, device: str, device_fd: int) -> None:
-    """Let a filesystem that nobody has mounted fill its device, where its kind can; checked before, as it wants it."""
+def grow_unmounted(kind: str, device: str, device_fd: int, most_bytes: int) -> None:
+    """Let a filesystem that nobody has mounted fill its device, up to a size, where its kind can; checked before."""
     how = KINDS[kind]
-    if not how.grow_unmounted or size_bytes(device_fd) - ext4_bytes(device_fd) < _BLOCK_BYTES:
+    wanted = min(size_bytes(device_fd), most_bytes)
+    if not how.grow_unmounted or wanted - ext4_bytes(device_fd) < _BLOCK_BYTES:
         return
     try:
         run([*how.repair, "-f", device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=(device_fd,))
     except CommandError as error:
         raise Corrupt(str(error)) from error
-    run([*how.grow_unmounted, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
+    run([*how.grow_unmounted, device, f"{wanted // 1024}K"], deadline_s=_CHECK_S, pass_fds=(device_fd,))
 
 
 def examine(kind: str, device: str, device_fd: int) -> str:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
+from provisioner.linux.blkdev import size_bytes
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.linux.statx import Statx
 from provisioner.records import IMAGE
@@ -135,6 +136,12 @@ def opened(number: int, *, readonly: bool = False) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def size_of(number: int) -> int:
+    """Give how many bytes a device shows."""
+    with opened(number, readonly=True) as fd:
+        return size_bytes(fd)
 
 
 def let_grow(number: int) -> None:

@@ -195,6 +195,7 @@ class Publishing:
         """Give the size; a directory has grown when its record has (spec, NodeExpandVolume)."""
         with (
             self._pools.holding(identify(volume_id).pool_id) as contents,
+            self._operations.claim(volume_id),  # a size that is about to change is no measure
             disk_faults(f"volume {volume_id}: expand"),
         ):
             record = require(contents, volume_id)

@@ -11,7 +11,6 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -214,23 +213,26 @@ class Volumes:
                 capabilities.check(capability, contents.nature(record))
             if is_large_enough(record, wanted):
                 contents.disk.settle(f"volumes/{record.folder}")
+                contents.backends.of(record).grown(record)
                 return _volume(record)
             unit = contents.backends.of(record).unit_bytes(Content())
             return _volume(self._grow(contents, record, size_for(wanted, 0, unit_bytes=unit), call))
 
     def _grow(self, contents: Contents, record: Record, size: int, call: Call) -> Record:
-        folder = record.folder
+        disk, folder, backend = contents.disk, record.folder, contents.backends.of(record)
         more = size - record.capacity_bytes
         contents.ledger.reserve(more, what=f"volume {record.volume_id}: expand to {size}")
         try:
             call.check()
             grown = msgspec.structs.replace(record, capacity_bytes=size)
-            _resize(contents, record, grown)
+            with backend.growing(record, size):
+                records.replace(disk.staging_fd, disk.volumes_fd, folder, grown)
         except BaseException:
             contents.ledger.release(more)
             raise
         contents.put(folder, grown)
-        contents.disk.settle(f"volumes/{folder}")
+        disk.settle(f"volumes/{folder}")
+        backend.grown(grown)
         return grown
 
     def health(self, volume_id: str) -> VolumeHealth:
@@ -290,18 +292,6 @@ class Volumes:
             contents.usage.forget(folder)
             disk.settle("trash", "volumes")
             contents.trash.wake(entry)
-
-
-def _resize(contents: Contents, record: Record, grown: Record) -> None:
-    """Grow a volume and its record; where the record cannot be written, the limit goes back to what it says."""
-    backend = contents.backends.of(record)
-    backend.resize(record, grown.capacity_bytes)
-    try:
-        records.replace(contents.disk.staging_fd, contents.disk.volumes_fd, record.folder, grown)
-    except OSError:
-        with suppress(OSError):  # the next start does it
-            backend.resize(record, record.capacity_bytes)
-        raise
 
 
 def _promisable(contents: Contents, backend: Backend, content: Content) -> int:

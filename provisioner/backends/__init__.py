@@ -8,6 +8,7 @@ new volume gets.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,8 +68,14 @@ class Backend(Protocol):
         Gives the record back with what only this means knows of the volume.
         """
 
-    def resize(self, record: Record, capacity_bytes: int) -> None:
-        """Let a volume have `capacity_bytes`, while it may be in use; the record is written afterwards."""
+    def growing(self, record: Record, capacity_bytes: int) -> AbstractContextManager[None]:
+        """Make room for a larger size, while the volume may be in use and a block writes the record.
+
+        Where either fails, the volume has again what it had.
+        """
+
+    def grown(self, record: Record) -> None:
+        """Let a volume in use have the size of its record, which lies on the disk; again, where that failed."""
 
     def stage(self, record: Record, target: Target, capability: Capability) -> bool:
         """Make a volume ready at its staging path; True where something is mounted there from now on."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from provisioner.backends import Content, Occupied
 from provisioner.disk import Disk
@@ -67,8 +68,22 @@ class DirectoryBackend:
             os.close(fd)
         return record
 
-    def resize(self, record: Record, capacity_bytes: int) -> None:
+    @contextmanager
+    def growing(self, record: Record, capacity_bytes: int) -> Iterator[None]:
+        """Set the limit, if there is one, and set it back where the block fails."""
+        self._set_limit(record, capacity_bytes)
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):  # the next start does it
+                self._set_limit(record, record.capacity_bytes)
+            raise
+
+    def _set_limit(self, record: Record, capacity_bytes: int) -> None:
         """Do nothing: the record alone carries the size."""
+
+    def grown(self, record: Record) -> None:
+        """Do nothing: it has."""
 
     def stage(self, record: Record, target: Target, capability: Capability) -> bool:
         """Do nothing: a directory needs no staging (spec, NodeStageVolume)."""

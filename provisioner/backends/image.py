@@ -10,23 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
+import structlog
 
 from provisioner import filesystems, loops
 from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import finish_root
+from provisioner.backends.mounting import mount_patiently, refused, repair
 from provisioner.capabilities import filesystem_options
-from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, VolumeQuarantined
-from provisioner.filesystems import KINDS, Corrupt
+from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, Unavailable
+from provisioner.filesystems import KINDS
 from provisioner.linux import loop
-from provisioner.linux.fallocate import fallocate
+from provisioner.linux.fallocate import fallocate, is_blank_from
 from provisioner.linux.fsflags import FS_NOCOW_FL, get_flags, set_flags
-from provisioner.linux.mount import mount
 from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
@@ -34,6 +34,8 @@ from provisioner.model import Capability, Statistics, Usage
 from provisioner.pace import Paced
 from provisioner.records import IMAGE, WITHIN, BackendName, Record
 from provisioner.targets import Target
+
+log = structlog.get_logger(__name__)
 
 _DEFAULT_FS = "ext4"
 _FRESH = "fresh"  # beside an image that was never mounted: its root has no owner and mode yet
@@ -92,16 +94,48 @@ class ImageBackend:
             os.close(fd)
         return record
 
-    def resize(self, record: Record, capacity_bytes: int) -> None:
-        """Set the size of the file and of its devices; `grow` does the filesystem's."""
+    @contextmanager
+    def growing(self, record: Record, capacity_bytes: int) -> Iterator[None]:
+        """Enlarge the file; nothing shows that yet."""
+        before = self._look(record.folder).size_bytes
+        try:
+            self._enlarge(record, capacity_bytes)
+            yield
+        except OSError:
+            with suppress(OSError):  # else that is done at its next mount
+                self._cut(record, before)
+            raise
+
+    def _enlarge(self, record: Record, size_bytes: int) -> None:
         fd = self._open(record)
         try:
-            _set_size(fd, capacity_bytes, thin=record.thin)
+            _set_size(fd, size_bytes, thin=record.thin)
             os.fsync(fd)
         finally:
             os.close(fd)
-        for number in self._devices(record):
-            loops.let_grow(number)
+
+    def grown(self, record: Record) -> None:
+        """Show a raw block volume's size on its devices; a filesystem grows by `grow`."""
+        if not record.block:
+            return
+        try:
+            self._fit_device(record)
+        except OSError as error:
+            raise Unavailable(
+                f"volume {record.volume_id} has grown, but its device does not show it: {error.strerror}; retry"
+            ) from error
+
+    def _fit_device(self, record: Record) -> None:
+        """Cut off what a file has beyond its record, if nobody can have written there; then let its devices show it.
+
+        What a kill may leave of a growth, no device has shown. Where one has, its user may count on it.
+        """
+        numbers = self._devices(record)
+        if any(loops.size_of(number) > record.capacity_bytes for number in numbers):
+            return
+        if self._cut(record, record.capacity_bytes, only_blank=True):
+            for number in numbers:
+                loops.let_grow(number)
 
     def _open(self, record: Record) -> int:
         return openat2(f"{record.folder}/{IMAGE}", os.O_RDWR | os.O_NONBLOCK, resolve=WITHIN, dir_fd=self._volumes_fd)
@@ -156,11 +190,11 @@ class ImageBackend:
                 stack.callback(os.close, image_fd)
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
                 number = self._note(device_fd)
-                _repair(record, number, device_fd)
+                repair(record, number, device_fd)
             try:
-                _mount_patiently(loop.device_path(number), target, record.fs_type, options)
+                mount_patiently(loop.device_path(number), target, record.fs_type, options)
             except OSError as error:
-                raise _refused(record, number, device_fd, options, error) from error
+                raise refused(record, number, device_fd, options, error) from error
 
     def _finish(self, record: Record, target: Target) -> None:
         """Give the root of a new filesystem its owner and mode, once."""
@@ -177,7 +211,10 @@ class ImageBackend:
         os.unlink(fresh, dir_fd=self._volumes_fd)
 
     def grow(self, record: Record, target: Target) -> None:
-        """Let the filesystem fill its device, which may have grown."""
+        """Let the filesystem have what its record says, and the file no more than either of them.
+
+        Now that it is mounted, and its journal replayed, its size can be believed.
+        """
         found = target.look()
         number = loops.number_of(found) if found else None
         if record.block or number is None:
@@ -185,7 +222,10 @@ class ImageBackend:
         fd = os.open(target.name, _DIRECTORY, dir_fd=target.parent_fd)
         try:
             with loops.opened(number, readonly=True) as device_fd:
-                KINDS[record.fs_type].grow(fd, device_fd)
+                loop.set_capacity(device_fd)
+                has_bytes = KINDS[record.fs_type].grow(fd, device_fd, record.capacity_bytes)
+                self._cut(record, max(has_bytes, record.capacity_bytes))
+                loop.set_capacity(device_fd)
         except PermissionError as error:  # ext4 asks for more than being root
             raise Precondition(
                 f"volume {record.volume_id}: this process may not let a mounted {record.fs_type} grow, for want of "
@@ -199,6 +239,19 @@ class ImageBackend:
             raise
         finally:
             os.close(fd)
+
+    def _cut(self, record: Record, size_bytes: int, *, only_blank: bool = False) -> bool:
+        """Cut off what an unfinished growth left beyond a size, or only blank room; False where it stays."""
+        if self._look(record.folder).size_bytes <= size_bytes:
+            return True
+        fd = self._open(record)
+        try:
+            if only_blank and not is_blank_from(fd, size_bytes):
+                return False
+            os.ftruncate(fd, size_bytes)
+        finally:
+            os.close(fd)
+        return True
 
     def unstaged(self, record: Record) -> None:
         """Forget the device, if it went with that mount."""
@@ -221,6 +274,7 @@ class ImageBackend:
             flags = loops.flags_of(number) & (loop.LO_FLAGS_READ_ONLY | loop.LO_FLAGS_AUTOCLEAR)
             if flags == (loop.LO_FLAGS_READ_ONLY if readonly else 0):  # one with autoclear goes with its last user
                 return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._fit_device(record)
         image_fd = self._open(record)
         try:
             with loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
@@ -267,16 +321,27 @@ class ImageBackend:
     def illness(self, record: Record) -> str:
         """Find an image that has not the size of its record."""
         found = self._look(record.folder).size_bytes
-        return "" if found >= record.capacity_bytes else f"the image has {found} bytes, wanted {record.capacity_bytes}"
+        if found == record.capacity_bytes:
+            return ""
+        return f"the image has {found} bytes, wanted {record.capacity_bytes}; what is too much goes at its next mount"
 
     def escaped(self, record: Record, pace: Paced) -> str:  # noqa: ARG002  the Protocol names it
         """Find nothing: nobody slips out of an image."""
         return ""
 
     def recover(self, records: Iterable[Record]) -> None:
-        """See which devices an earlier process left; a file keeps its size."""
-        if any(record.backend == self.name for record in records):
+        """See which devices an earlier process left, and whether raw block volumes have their size.
+
+        A filesystem gets what its record says when it is staged, and never more: not before can its size be believed.
+        """
+        ours = [record for record in records if record.backend == self.name]
+        if ours:
             self._find_devices()
+        for record in ours:
+            try:
+                self.grown(record)
+            except (OSError, Unavailable) as error:  # one volume must not keep the others from being served
+                log.warning("size not set", volume_id=record.volume_id, error=str(error))
 
     def _find_devices(self) -> None:
         """Look at all devices of the machine, for those of images."""
@@ -306,9 +371,11 @@ def _write_in_place(fd: int) -> None:
 
 
 def _set_size(fd: int, size: int, *, thin: bool) -> None:
-    """Let the file have just this size; where room is lacking, it keeps the one it had."""
+    """Let the file have at least this size; where room is lacking, it keeps the one it had."""
     before = os.fstat(fd).st_size
-    if thin or size <= before:
+    if size <= before:
+        return
+    if thin:
         os.ftruncate(fd, size)
         return
     try:
@@ -321,37 +388,3 @@ def _set_size(fd: int, size: int, *, thin: bool) -> None:
                 "parameter 'thin': the pool's filesystem cannot allocate a file ahead; say thin: 'true'"
             ) from error
         raise
-
-
-def _mount_patiently(device: str, target: Target, fs_type: str, options: str) -> None:
-    """Mount, and wait a moment where somebody looks at the new device by himself, as udev's programs do."""
-    for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 0.0):
-        try:
-            mount(device, target.by_parent, fs_type, data=options or None)
-        except OSError as error:
-            if error.errno != errno.EBUSY or not pause_s:
-                raise
-            time.sleep(pause_s)
-        else:
-            return
-
-
-def _repair(record: Record, number: int, device_fd: int) -> None:
-    try:
-        filesystems.repair(record.fs_type, loop.device_path(number), device_fd)
-        filesystems.grow_unmounted(record.fs_type, loop.device_path(number), device_fd)
-    except Corrupt as error:
-        raise VolumeQuarantined(
-            f"volume {record.volume_id}: its filesystem is corrupt and was left alone: {error}"
-        ) from error
-
-
-def _refused(record: Record, number: int, device_fd: int, options: str, error: OSError) -> Exception:
-    """Say why the kernel would not mount a filesystem."""
-    if error.errno not in (errno.EINVAL, errno.EUCLEAN, errno.EIO):
-        return error
-    said = filesystems.examine(record.fs_type, loop.device_path(number), device_fd)
-    return VolumeQuarantined(
-        f"volume {record.volume_id}: its {record.fs_type} cannot be mounted ({error.strerror}; options {options!r}); "
-        f"the checker says: {said}"
-    )

@@ -141,7 +141,7 @@ class QuotaBackend(DirectoryBackend):
         if not _is_marked(fd, project_id):
             raise OSError(errno.EOPNOTSUPP, f"the project id {project_id} was not kept")
 
-    def resize(self, record: Record, capacity_bytes: int) -> None:
+    def _set_limit(self, record: Record, capacity_bytes: int) -> None:
         """Set the project's limits."""
         self._limit(record.project_id, msgspec.structs.replace(record, capacity_bytes=capacity_bytes))
 

@@ -79,7 +79,7 @@ class SubvolumeBackend(DirectoryBackend):
         btrfs.qgroup_limit(self._volumes_fd, group, capacity_bytes)
         self._ours[number] = group
 
-    def resize(self, record: Record, capacity_bytes: int) -> None:
+    def _set_limit(self, record: Record, capacity_bytes: int) -> None:
         """Set the group's limit."""
         btrfs.qgroup_limit(self._volumes_fd, _group(record.subvolume_id), capacity_bytes)
 

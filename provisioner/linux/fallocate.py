@@ -1,4 +1,4 @@
-"""fallocate(2): room for a file that no later write can lack, or given back.
+"""fallocate(2): room for a file that no later write can lack, or given back; lseek(2): what was never written.
 
 Not posix_fallocate(3), which writes zeros where a filesystem cannot do it.
 """
@@ -6,6 +6,8 @@ Not posix_fallocate(3), which writes zeros where a filesystem cannot do it.
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 
 from provisioner.linux.ioctl import path_of
 from provisioner.linux.libc import function
@@ -24,3 +26,14 @@ def fallocate(fd: int, mode: int, offset: int, length_bytes: int) -> None:
     except OSError as error:
         error.filename = path_of(fd)
         raise
+
+
+def is_blank_from(fd: int, offset: int) -> bool:
+    """Tell whether nothing was ever written to a file from an offset on; what is only allocated is not."""
+    try:
+        os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return True
+    return False

@@ -1,6 +1,6 @@
 """Growing a mounted filesystem: EXT4_IOC_RESIZE_FS (linux/ext4.h) and XFS_IOC_FSGROWFSDATA (xfs_fs.h).
 
-Both are no work where it has the size of its device already.
+Both are no work where it is large enough already, and both give the size that it has then.
 """
 
 from __future__ import annotations
@@ -31,18 +31,28 @@ def ext4_bytes(device_fd: int) -> int:
     return (high << 32 | low) * (1024 << shift)
 
 
-def grow_ext4(fd: int, device_fd: int) -> None:
-    """Let the ext4 of an open directory fill its device; EPERM without CAP_SYS_RESOURCE."""
+def grow_ext4(fd: int, device_fd: int, most_bytes: int) -> int:
+    """Let the ext4 of an open directory fill its device, up to a size; EPERM without CAP_SYS_RESOURCE."""
     block_bytes = os.fstatvfs(fd).f_bsize
-    blocks = size_bytes(device_fd) // block_bytes
-    if blocks * block_bytes > ext4_bytes(device_fd):
-        ioctl(fd, EXT4_IOC_RESIZE_FS, _U64.pack(blocks))
+    blocks = min(size_bytes(device_fd), most_bytes) // block_bytes
+    found = ext4_bytes(device_fd)
+    if blocks * block_bytes <= found:
+        return found
+    ioctl(fd, EXT4_IOC_RESIZE_FS, _U64.pack(blocks))
+    return ext4_bytes(device_fd)
 
 
-def grow_xfs(fd: int, device_fd: int) -> None:
-    """Let the XFS of an open directory fill its device."""
+def grow_xfs(fd: int, device_fd: int, most_bytes: int) -> int:
+    """Let the XFS of an open directory fill its device, up to a size."""
+    blocks, block_bytes, imaxpct = _xfs_geometry(fd)
+    wanted = min(size_bytes(device_fd), most_bytes) // block_bytes
+    if wanted <= blocks:
+        return blocks * block_bytes
+    ioctl(fd, XFS_IOC_FSGROWFSDATA, _XFS_GROWFS_DATA.pack(wanted, imaxpct))
+    return _xfs_geometry(fd)[0] * block_bytes
+
+
+def _xfs_geometry(fd: int) -> tuple[int, int, int]:
+    """Give the number of blocks, the bytes of one, and the share of inodes."""
     fields = _XFS_GEOMETRY_V1.unpack(ioctl(fd, XFS_IOC_FSGEOMETRY_V1, bytes(_XFS_GEOMETRY_V1.size)))
-    block_bytes, imaxpct, blocks = fields[0], fields[7], fields[8]
-    wanted = size_bytes(device_fd) // block_bytes
-    if wanted > blocks:
-        ioctl(fd, XFS_IOC_FSGROWFSDATA, _XFS_GROWFS_DATA.pack(wanted, imaxpct))
+    return fields[8], fields[0], fields[7]
