@@ -36,7 +36,7 @@ demo: .venv/.synced  ## the whole life of volumes through the real socket, step 
 test: debian .venv/.synced sanity helm  ## linters, unit, contract, linux, grpc and csi-sanity
 	@$(PYTEST) $(COV) $(TWO_WIDE) $(call kinds,$(QUICK))
 
-test-vm: debian vm .venv/.synced  ## limits by project quotas, in an emulated machine (about five minutes)
+test-vm: debian vm sanity .venv/.synced  ## limits by project quotas, in an emulated machine (about eight minutes)
 	@COUNTS='$(COUNTS)' tests/vm/limits $(ARGS)
 
 test-cluster: debian .venv/.synced helm cluster  ## tests in a real Kubernetes of three nodes

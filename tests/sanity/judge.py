@@ -7,13 +7,14 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.support.ginkgo import Verdict, read_specs
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 VOLUME_BYTES = 320 << 20  # small, so that any disk can promise it, and more than the smallest XFS
 EXPANDED_BYTES = 640 << 20
-LONGEST_RUN_S = 180
+LONGEST_RUN_S = 180 * PATIENCE
 SECRET = "tell-nobody-7f3a"  # noqa: S105  a word to look for in logs
 SECRET_FIELDS = (
     "CreateVolumeSecret",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ import pytest
 from csi.pb import csi_pb2
 from provisioner.linux.mountinfo import read_mountinfo
 from tests.sanity.judge import SECRET, run_judge
-from tests.support.filesystems import loop_filesystem
 from tests.support.ginkgo import Verdict
+from tests.support.means import QUOTA_EXT4, QUOTA_XFS, SUBVOLUME, Means, has_project_quotas
 from tests.support.served import Served, one_pool, served
 
 if TYPE_CHECKING:
@@ -55,23 +55,25 @@ def find_judge() -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged: a class's parameters on a pool of a kind, '' for the machine's own; how volumes are accessed."""
+    """What is judged: a class's parameters on a disk of its own, or the machine's; how volumes are accessed."""
 
     name: str
-    kind: str = ""
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str]
+    means: Means | None = None
     access: str = "mount"
 
 
 # Thin: the judge asks for more volumes than a small disk has room for at once.
 THIN = {"backend": "image", "thin": "true"}
-CASES = (
-    Case("directory", parameters={"backend": "directory", "enforce": "besteffort"}),
-    Case("subvolume", "btrfs", {"backend": "subvolume"}),
-    Case("ext4 image", parameters=THIN),
-    Case("xfs image", parameters=THIN | {"fsType": "xfs"}),
-    Case("raw block", parameters=THIN, access="block"),
+_HERE = (
+    Case("directory", {"backend": "directory", "enforce": "besteffort"}),
+    Case("subvolume", {"backend": "subvolume"}, SUBVOLUME),
+    Case("ext4 image", THIN),
+    Case("xfs image", THIN | {"fsType": "xfs"}),
+    Case("raw block", THIN, access="block"),
 )
+_IN_THE_VM = tuple(Case(means.name, {"backend": "quota"}, means) for means in (QUOTA_XFS, QUOTA_EXT4))
+CASES = _IN_THE_VM if has_project_quotas() else _HERE
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
@@ -85,9 +87,10 @@ def server(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     tmp = tmp_path_factory.mktemp("sanity")
     with ExitStack() as stack:
         keys: dict[str, str] = {}
-        if case.kind:
-            disk = stack.enter_context(loop_filesystem(case.kind, tmp_path_factory.mktemp("disk"), DISK_BYTES))
-            keys = {"path": str(disk.path), "quota": "enable"}
+        if case.means:
+            means = replace(case.means, size=DISK_BYTES)
+            disk = stack.enter_context(means.filesystem(tmp_path_factory.mktemp("disk")))
+            keys = {"path": str(disk)} | means.pool
         yield stack.enter_context(served(one_pool(tmp, **keys), tmp))
 
 

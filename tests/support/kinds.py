@@ -1,7 +1,8 @@
 """The kinds of tests: a marker from the folder, a count of each kind at the end, a failure if one is missing.
 
 `--kinds=unit,grpc` says which kinds a run is meant to hold: it fails if one of them ran nothing, or skipped
-every test that it has. Works the same under pytest-xdist, whose controller sees the reports of all workers.
+every test that it has. `--need=PATTERN`, once for each, says the same of the tests whose id has it. Works the same
+under pytest-xdist, whose controller sees the reports of all workers.
 
 A test that has something to tell, how many points it tried or which specs ran, records it as a property named
 `note`; notes are printed at the end, whatever happened to the output of the test.
@@ -10,6 +11,7 @@ A test that has something to tell, how many points it tried or which specs ran, 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,11 +42,14 @@ class Tally:
     def __init__(self) -> None:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self.ran: set[str] = set()
 
     def add(self, nodeid: str, outcome: str, reason: str = "") -> None:
         """Count one test."""
         kind = kind_of(nodeid)
         self.counts[kind][outcome] += 1
+        if outcome != "skipped":
+            self.ran.add(nodeid)
         if reason:
             self.reasons[kind][reason] += 1
 
@@ -60,9 +65,9 @@ class Tally:
         rows = [[kind, *(str(self.counts[kind][outcome]) for outcome in OUTCOMES)] for kind in self.counts]
         return "".join(" ".join(row) + "\n" for row in rows)
 
-    def missing(self, wanted: Iterable[str]) -> list[str]:
-        """Name what is wrong with the kinds that were asked for; empty when each ran something."""
-        wrong = []
+    def missing(self, wanted: Iterable[str], needed: Iterable[str] = ()) -> list[str]:
+        """Name what is wrong with the kinds, and the patterns of ids, that were asked for; empty when each ran."""
+        wrong = [f"{one}: no test ran" for one in needed if not any(re.search(one, nodeid) for nodeid in self.ran)]
         for kind in wanted:
             counts = self.counts[kind]
             if counts["passed"] + counts["failed"] == 0:
@@ -74,9 +79,10 @@ class Tally:
 class KindsPlugin:
     """Keeps the tally of a run and speaks at its end; lives in the process that prints, never in a worker."""
 
-    def __init__(self, wanted: list[str], counts_file: Path | None) -> None:
+    def __init__(self, wanted: list[str], needed: list[str], counts_file: Path | None) -> None:
         self.tally = Tally()
         self.wanted = wanted
+        self.needed = needed
         self.counts_file = counts_file
         self.notes: list[str] = []
 
@@ -92,11 +98,11 @@ class KindsPlugin:
             self.tally.add(report.nodeid, "passed")
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Fail a run that looks good but lacks a kind."""
+        """Fail a run that looks good but lacks what was asked for."""
         if self.counts_file:
             with self.counts_file.open("a") as file:
                 file.write(self.tally.table())
-        if self.tally.missing(self.wanted) and exitstatus in (
+        if self.tally.missing(self.wanted, self.needed) and exitstatus in (
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,
         ):
@@ -111,7 +117,7 @@ class KindsPlugin:
         terminalreporter.section("tests by kind")
         for line in self.tally.lines():
             terminalreporter.write_line(line)
-        for line in self.tally.missing(self.wanted):
+        for line in self.tally.missing(self.wanted, self.needed):
             terminalreporter.write_line(f"asked for, but {line}", red=True)
 
 
@@ -127,19 +133,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what the Makefile passes."""
     group = parser.getgroup("kinds of tests")
     group.addoption("--kinds", default="", help="fail unless each of these kinds ran, e.g. unit,grpc")
+    group.addoption("--need", action="append", default=[], help="fail unless a test ran whose id has this pattern")
     group.addoption("--counts", type=Path, default=None, help="append `KIND passed failed skipped` to a file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count in the process that prints. A run narrowed by -k or -m cannot be asked for whole kinds."""
+    """Count in the process that prints. A run narrowed by -k or -m cannot be asked for what it leaves out."""
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     narrowed = config.option.keyword or config.option.markexpr
     wanted = [] if narrowed else [kind for kind in config.option.kinds.split(",") if kind]
+    needed = [] if narrowed else config.option.need
     unknown = set(wanted) - set(KINDS)
     if unknown:
         raise pytest.UsageError(f"--kinds: {', '.join(sorted(unknown))} is none of {', '.join(KINDS)}")
-    config.pluginmanager.register(KindsPlugin(wanted, config.option.counts), "kinds")
+    config.pluginmanager.register(KindsPlugin(wanted, needed, config.option.counts), "kinds")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers

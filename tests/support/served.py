@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csi.cli.child import Child
+from tests.support.patience import PATIENCE
 
 if TYPE_CHECKING:
     import subprocess
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from csi.pb import csi_pb2_grpc
 
 _LONGEST_SOCKET = 107  # bytes of sockaddr_un.sun_path, less the final zero
+_START_S = _END_S = 30.0 * PATIENCE
 
 
 class Served:
@@ -71,7 +73,7 @@ class Served:
         """Stub of csi.v1.Node."""
         return self._child.node
 
-    def start(self, timeout_s: float = 30.0) -> None:
+    def start(self, timeout_s: float = _START_S) -> None:
         """Start and wait until `Probe` says ready; ChildFailedError carries the log if it never does."""
         self._child.start(timeout_s)
 
@@ -79,11 +81,11 @@ class Served:
         """Start without waiting."""
         self._child.launch()
 
-    def wait_ready(self, timeout_s: float = 30.0) -> None:
+    def wait_ready(self, timeout_s: float = _START_S) -> None:
         """Wait until `Probe` says ready."""
         self._child.wait_ready(timeout_s)
 
-    def stop(self, timeout_s: float = 30.0) -> int | None:
+    def stop(self, timeout_s: float = _END_S) -> int | None:
         """SIGTERM; gives the exit status (None if none ran)."""
         return self._child.stop(timeout_s)
 

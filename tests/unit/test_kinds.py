@@ -42,6 +42,12 @@ def test_a_kind_that_ran_nothing_or_skipped_wholly_is_missing() -> None:
     ]
 
 
+def test_a_pattern_is_missing_unless_a_test_of_that_id_ran() -> None:
+    counted = tally(("tests/linux/t.py::a[x on y]", "failed"), ("tests/linux/t.py::a[z on y]", "skipped"))
+    assert counted.missing([], [r"t\.py::a\[x on y\]"]) == []
+    assert counted.missing([], [r"\[z on y\]"]) == [r"\[z on y\]: no test ran"]
+
+
 def test_the_table_is_what_ci_adds_up() -> None:
     counted = tally(("tests/unit/t.py::a", "passed"), ("tests/unit/t.py::b", "failed"))
     assert counted.table() == "unit 1 1 0\n"
