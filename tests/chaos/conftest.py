@@ -11,7 +11,7 @@ from tests.chaos.lane import Lane
 from tests.chaos.matrix import Matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _WIDTH = 2
 
@@ -28,6 +28,22 @@ def matrix_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """The same, on disks of the kind that is the parameter."""
     with _started(request.param, tmp_path_factory) as matrix:
         yield matrix
+
+
+@pytest.fixture
+def tell(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> Callable[[str], None]:
+    """Say how far a suite is, as it goes; at its end where a worker of xdist cannot print."""
+
+    def told(line: str) -> None:
+        if hasattr(request.config, "workerinput"):
+            record_property("note", line)
+            return
+        with capsys.disabled():
+            print(f"\n{line}")
+
+    return told
 
 
 @contextmanager

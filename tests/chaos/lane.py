@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
 from tests.support.strace import SystemCall, attached, parse
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -19,6 +20,8 @@ _REPOSITORY = Path(__file__).parents[2]
 _DISKS = {
     "ext4": ("64M", "loop", "mkfs.ext4 -q -F"),
     "btrfs": ("256M", "loop", "mkfs.btrfs -q -K"),
+    "quota on xfs": ("300M", "loop,prjquota", "mkfs.xfs -q -K"),
+    "quota on ext4": ("64M", "loop,prjquota", "mkfs.ext4 -q -F -O project,quota -E quotatype=prjquota"),
 }
 # All mounts of a lane live in its own namespace, and end with it however it ends. Its disk is in memory, for speed.
 _START = """
@@ -113,7 +116,7 @@ class Lane:
         """End the lane; its mounts go with it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        assert self._process.wait(timeout=30) == 0
+        assert self._process.wait(timeout=30 * PATIENCE) == 0
         if self._process.stdout is not None:
             self._process.stdout.close()
 

@@ -20,6 +20,7 @@ from provisioner.linux.mountinfo import MountInfo, read_mountinfo
 from provisioner.names import parse_volume_id
 from provisioner.survey import survey
 from tests.support.inline import allowing
+from tests.support.patience import PATIENCE
 from tests.support.provisioned import MIB, PATIENT, at, settings_for, unmount_below, wanted
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from provisioner.pool import Contents
 
 SIBLING_BYTES = 4 * MIB
-_ERASED_WITHIN_S = 10.0
+_ERASED_WITHIN_S = 10.0 * PATIENCE
 
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=True)
 
@@ -151,11 +152,11 @@ class World:
         shutil.rmtree(self.place)
 
 
-def wait_until(done: Callable[[], bool], otherwise: str) -> None:
-    """Wait for a thread that tells nobody when it is done."""
+def wait_until(done: Callable[[], bool], otherwise: str | Callable[[], str]) -> None:
+    """Wait for a thread that tells nobody when it is done. otherwise: what to say, or asks for it, if it never is."""
     deadline = time.monotonic() + _ERASED_WITHIN_S
     while not done():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, otherwise if isinstance(otherwise, str) else otherwise()
         time.sleep(0.001)
 
 

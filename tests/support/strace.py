@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.support.patience import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -96,7 +98,7 @@ def attached(
         finally:
             if process.poll() is None and _alive(pid):
                 process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=30 * PATIENCE)
 
 
 def _wait_attached(process: subprocess.Popen[str], pid: int) -> None:
