@@ -24,7 +24,7 @@ def unfit(volume: VolumeReport) -> str:
     """Say why no PersistentVolume can stand for a volume that an administrator may miss, or '' where none is missed."""
     if volume.state == "quarantined":
         return volume.reason
-    if volume.state == "ok" and not _is_name(volume.name):
+    if volume.is_sound and not _is_name(volume.name):
         return f"its name {volume.name!r} is none that a PersistentVolume can have"
     return ""
 

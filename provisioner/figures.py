@@ -26,7 +26,10 @@ class PoolFigures:
 
 @dataclass(frozen=True, slots=True)
 class ContentFigures:
-    """What is in a pool. used_bytes and foreign_bytes are as old as `measured_at`, None: never measured."""
+    """What is in a pool. used_bytes and foreign_bytes are as old as `measured_at`, None: never measured.
+
+    lost_limits: volumes that nothing holds to their size any more; escaped_limits: those something slipped out of.
+    """
 
     volumes: int
     published: int
@@ -38,6 +41,8 @@ class ContentFigures:
     foreign_bytes: int | None
     measured_at: float | None
     promisable_bytes: int
+    lost_limits: int
+    escaped_limits: int
 
 
 def of_pool(pool: Pool) -> PoolFigures:
@@ -67,4 +72,6 @@ def _of_contents(known: Contents, space: Space | None) -> ContentFigures:
         foreign_bytes=usage.foreign_bytes,
         measured_at=usage.foreign_measured_at,
         promisable_bytes=0 if known.disk.illness else left,
+        lost_limits=usage.lost_count,
+        escaped_limits=usage.escaped_count,
     )

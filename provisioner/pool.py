@@ -157,6 +157,11 @@ class Contents:
         record = self.known(folder)
         return self.backends.of(record).occupied(record) if record else None
 
+    def illness(self, folder: str) -> str:
+        """Say what is wrong with a volume's limit, or '' where it holds."""
+        record = self.known(folder)
+        return self.backends.of(record).illness(record) if record else ""
+
     def escaped(self, folder: str, pace: Paced) -> str:
         """Say what of a volume slipped out of its limit; a walk over its files, for background work only."""
         record = self.known(folder)

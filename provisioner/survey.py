@@ -17,7 +17,7 @@ from provisioner.usage import Measurement, Usage
 
 @dataclass(frozen=True, slots=True)
 class VolumeReport:
-    """One volume. state: 'ok', 'quarantined' or 'trash'; times are ISO 8601 in UTC, measured_at Unix seconds.
+    """One volume. state: 'ok', 'degraded', 'quarantined' or 'trash'; times are ISO 8601, measured_at Unix seconds.
 
     pod: 'namespace/name' of the pod that an ephemeral one ends with. access_mode: by its number in the CSI spec, or 0.
     """
@@ -34,6 +34,11 @@ class VolumeReport:
     pod: str = ""
     access_mode: int = 0
     block: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        """Tell whether its record and its data are as they should be, whatever its limit is."""
+        return self.state in ("ok", "degraded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,12 @@ def _read(settings: PoolSettings, disk: Disk) -> PoolReport:
 def _volume(item: Record | Broken, usage: Usage, pool_id: str) -> VolumeReport:
     if isinstance(item, Broken):
         return _nameless(f"{pool_id}.{item.folder}", "quarantined", item.reason)
-    return _report(item, "ok", usage.get(item.folder))
+    measured = usage.get(item.folder)
+    if lost := usage.lost(item.folder):
+        return _report(item, "degraded", measured, f"LimitLost: {lost}")
+    if escaped := usage.escaped(item.folder):
+        return _report(item, "degraded", measured, f"LimitEscaped: {escaped}")
+    return _report(item, "ok", measured)
 
 
 def _is_there(folder: str, volumes_fd: int) -> bool:
@@ -127,7 +137,7 @@ def _trashed(entry: str, disk: Disk) -> VolumeReport:
         return _nameless(f"{disk.pool_id}.{entry}", "trash", "left by an unfinished operation")
 
 
-def _report(record: Record, state: str, measured: Measurement | None) -> VolumeReport:
+def _report(record: Record, state: str, measured: Measurement | None, reason: str = "") -> VolumeReport:
     return VolumeReport(
         volume_id=record.volume_id,
         name=record.name,
@@ -137,6 +147,7 @@ def _report(record: Record, state: str, measured: Measurement | None) -> VolumeR
         measured_at=measured.measured_at if measured else None,
         created_at=record.created_at,
         state=state,
+        reason=reason,
         access_mode=record.access_mode,
         block=record.block,
         pod=record.ephemeral.pod if record.ephemeral else "",

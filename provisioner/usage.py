@@ -57,6 +57,8 @@ class _Content(msgspec.Struct):
     schema: int
     volumes: dict[str, Measurement]
     foreign: _Foreign | None = None
+    lost: dict[str, str] = {}
+    escaped: dict[str, str] = {}
 
 
 class Usage:
@@ -67,6 +69,7 @@ class Usage:
         self._guard = threading.Lock()
         self._volumes: dict[str, Measurement] = {}
         self._used_bytes = 0
+        self._lost: dict[str, str] = {}
         self._escaped: dict[str, str] = {}
         self._foreign: _Foreign | None = None
         self._failure = ""
@@ -97,17 +100,38 @@ class Usage:
             self._volumes[folder] = measurement
             self._used_bytes += measurement.used_bytes
 
+    @property
+    def lost_count(self) -> int:
+        """How many volumes had a limit that was lost when they were last looked at."""
+        return len(self._lost)
+
+    @property
+    def escaped_count(self) -> int:
+        """How many volumes had something that slipped out of their limit."""
+        return len(self._escaped)
+
+    def lost(self, folder: str) -> str:
+        """Say what was wrong with a volume's limit when it was last looked at; '' for nothing."""
+        return self._lost.get(folder, "")
+
     def escaped(self, folder: str) -> str:
         """Say what of a volume had slipped out of its limit when it was last looked at; '' for nothing."""
         return self._escaped.get(folder, "")
 
+    def put_lost(self, folder: str, finding: str) -> None:
+        """Note what is wrong with a limit; '' for nothing."""
+        self._find(self._lost, folder, finding)
+
     def put_escaped(self, folder: str, finding: str) -> None:
         """Note what slipped out; '' for nothing."""
+        self._find(self._escaped, folder, finding)
+
+    def _find(self, findings: dict[str, str], folder: str, finding: str) -> None:
         with self._guard:
             if finding:
-                self._escaped[folder] = finding
+                findings[folder] = finding
             else:
-                self._escaped.pop(folder, None)
+                findings.pop(folder, None)
 
     def put_foreign(self, used_bytes: int, measured_at: float) -> None:
         """Note what strangers use."""
@@ -116,15 +140,18 @@ class Usage:
     def forget(self, folder: str) -> None:
         """Drop what is known of a volume."""
         with self._guard:
-            self._drop(folder)
-            self._escaped.pop(folder, None)
+            self._forget(folder)
 
     def keep_only(self, folders: Iterable[str]) -> None:
         """Drop volumes that are not among `folders`: deleted while they were measured."""
         with self._guard:
-            for folder in (self._volumes.keys() | self._escaped.keys()) - set(folders):
-                self._drop(folder)
-                self._escaped.pop(folder, None)
+            for folder in (self._volumes.keys() | self._lost.keys() | self._escaped.keys()) - set(folders):
+                self._forget(folder)
+
+    def _forget(self, folder: str) -> None:
+        self._drop(folder)
+        self._lost.pop(folder, None)
+        self._escaped.pop(folder, None)
 
     def _drop(self, folder: str) -> None:
         known = self._volumes.pop(folder, None)
@@ -145,6 +172,7 @@ class Usage:
         if content.schema == SCHEMA:
             with self._guard:
                 self._volumes, self._foreign = content.volumes, content.foreign
+                self._lost, self._escaped = content.lost, content.escaped
                 self._used_bytes = sum(measured.used_bytes for measured in content.volumes.values())
 
     def save(self) -> None:
@@ -153,7 +181,7 @@ class Usage:
         It is not synced: nothing is lost with it that the next walk does not bring back.
         """
         with self._guard:
-            content = msgspec.json.encode(_Content(SCHEMA, self._volumes, self._foreign))
+            content = msgspec.json.encode(_Content(SCHEMA, self._volumes, self._foreign, self._lost, self._escaped))
         try:
             _replace(self._control_fd, content)
             failure = ""
@@ -216,6 +244,9 @@ class MeasuredPool(Protocol):
 
     def occupied(self, folder: str) -> Occupied | None:
         """Count what a volume takes; None where only a walk over its files could."""
+
+    def illness(self, folder: str) -> str:
+        """Say what is wrong with a volume's limit, or ''."""
 
     def escaped(self, folder: str, pace: Paced) -> str:
         """Say what of a volume slipped out of its limit, or ''."""
@@ -302,11 +333,26 @@ class Measurer:
         late = set(pool.folders()).difference(first)
         ours += sum(self._measure_volume(pool, folder, pace) for folder in late)
         usage.put_foreign(max(0, used - ours), self._clock())
+        for folder in first:
+            pace.step()
+            with suppress(OSError):  # deleted meanwhile
+                usage.put_lost(folder, pool.illness(folder))
+        usage.keep_only(pool.folders())
         usage.save()
         # Last, for it takes the longest, and no figure waits for it.
-        for folder in first:
+        if self._look_for_escaped(pool, first, pace):
+            usage.keep_only(pool.folders())
+            usage.save()
+
+    def _look_for_escaped(self, pool: MeasuredPool, folders: Iterable[str], pace: Paced) -> bool:
+        """Note of each volume what slipped out of its limit; True where that is not what was known."""
+        changed = False
+        for folder in folders:
+            known = pool.usage.escaped(folder)
             with suppress(OSError):  # deleted meanwhile
-                usage.put_escaped(folder, pool.escaped(folder, pace))
+                pool.usage.put_escaped(folder, pool.escaped(folder, pace))
+            changed |= pool.usage.escaped(folder) != known
+        return changed
 
     def _measure_volume(self, pool: MeasuredPool, folder: str, pace: Paced) -> int:
         """Measure a volume and give its bytes; the last figure where it cannot be read, 0 where there is none."""

@@ -63,7 +63,7 @@ def _wanted(pools: list[PoolReport]) -> Iterator[VolumeReport]:
             reason = unfit(volume)
             if reason:
                 _tell(volume.volume_id, reason)
-            elif volume.state == "ok" and not volume.pod:
+            elif volume.is_sound and not volume.pod:
                 yield volume
 
 

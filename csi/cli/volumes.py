@@ -26,7 +26,8 @@ def volumes(config: Path, output: str) -> None:
     """List the volumes of all pools, also broken and deleted ones whose space is not yet free.
 
     Reads without the pools' locks and changes nothing. USED is what the server last measured, as long ago
-    as MEASURED says. Exit status 1 if a pool could not be read.
+    as MEASURED says, and so does STATE where it tells of a limit that does not hold.
+    Exit status 1 if a pool could not be read.
     """
     pools = survey(read_settings(config))
     if output == "json":

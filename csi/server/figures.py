@@ -67,6 +67,12 @@ _OF_CONTENTS: _Table[ContentFigures] = (
     ("measured_timestamp_seconds", "When that was measured.", lambda c: c.measured_at),
 )
 
+# By the reason that health gives.
+_DEGRADED: tuple[tuple[str, Callable[[ContentFigures], int]], ...] = (
+    ("LimitLost", lambda c: c.lost_limits),
+    ("LimitEscaped", lambda c: c.escaped_limits),
+)
+
 
 def of_pools(figures: Callable[[], Iterable[PoolFigures]]) -> Source:
     """Make a source of the pools of a node."""
@@ -76,7 +82,17 @@ def of_pools(figures: Callable[[], Iterable[PoolFigures]]) -> Source:
 def _families(pools: list[PoolFigures]) -> Iterator[Family]:
     yield from _told(_OF_POOL, {pool.name: pool for pool in pools})
     yield from _told(_OF_SPACE, {pool.name: pool.space for pool in pools if pool.space})
-    yield from _told(_OF_CONTENTS, {pool.name: pool.contents for pool in pools if pool.contents})
+    contents = {pool.name: pool.contents for pool in pools if pool.contents}
+    yield from _told(_OF_CONTENTS, contents)
+    yield Family(
+        f"{PREFIX}pool_degraded_volumes",
+        "Volumes whose limit did not hold when they were last measured.",
+        tuple(
+            Sample(count(found), {"pool": pool, "reason": reason})
+            for pool, found in contents.items()
+            for reason, count in _DEGRADED
+        ),
+    )
 
 
 def _told(table: _Table[_T], by_pool: Mapping[str, _T]) -> Iterator[Family]:

@@ -102,6 +102,10 @@ class Pool:
         """Count nothing."""
         return None
 
+    def illness(self, folder: str) -> str:  # noqa: ARG002  the Protocol names it
+        """Find nothing."""
+        return ""
+
     def escaped(self, folder: str, pace: Paced) -> str:  # noqa: ARG002  the Protocol names it
         """Find nothing."""
         return ""

@@ -203,6 +203,9 @@ def test_a_directory_below_the_root_that_left_is_found_by_the_walk(served: Serve
     (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
     assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitEscaped")
     assert "1 of its directories left project" in problem.message
+    (figures,) = served.provisioner.figures()
+    assert figures.contents is not None
+    assert (figures.contents.lost_limits, figures.contents.escaped_limits) == (0, 1)
 
 
 @in_the_vm

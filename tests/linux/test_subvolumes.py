@@ -14,6 +14,7 @@ from provisioner.assembly import Provisioner
 from provisioner.errors import InvalidRequest
 from provisioner.linux import btrfs
 from provisioner.model import HealthStatus, Volume
+from provisioner.survey import survey
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import MEANS, SIMPLE, Means, Served, serving
@@ -211,6 +212,12 @@ def test_a_limit_that_was_taken_away_is_told_and_set_again_at_the_next_start(
         assert "quota: enable" in problem.message
         (listed,) = served.provisioner.volumes.list_health(0, "").volumes
         assert listed.problems == (problem,)
+        served.provisioner._measurer.run_once()
+        (figures,) = served.provisioner.figures()
+        assert figures.contents is not None
+        assert (figures.contents.lost_limits, figures.contents.escaped_limits) == (1, 0)
+        (shown,) = survey(served.settings)[0].volumes
+        assert (shown.state, shown.reason) == ("degraded", f"LimitLost: {problem.message}")
     with serving(means, tmp_path) as served:
         assert served.provisioner.volumes.health(volume.volume_id).problems == ()
         assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == errno.EDQUOT

@@ -38,6 +38,8 @@ CONTENTS = ContentFigures(
     foreign_bytes=9,
     measured_at=1234.5,
     promisable_bytes=20,
+    lost_limits=3,
+    escaped_limits=0,
 )
 WELL = PoolFigures("well", writable=True, seen_at=99.0, space=SPACE, contents=CONTENTS)
 AWAY = PoolFigures("away", writable=False, seen_at=98.0, space=None, contents=None)
@@ -81,6 +83,8 @@ def test_pools_are_told_and_one_that_is_away_has_no_figures() -> None:
     assert found["csi_local_path_pool_volumes", of("well")] == 7
     assert found["csi_local_path_pool_free_bytes", of("well")] == 60
     assert found["csi_local_path_pool_measured_timestamp_seconds", of("well")] == 1234.5
+    degraded = {labels: value for (name, labels), value in found.items() if name.endswith("_degraded_volumes")}
+    assert degraded == {(*of("well"), ("reason", "LimitLost")): 3, (*of("well"), ("reason", "LimitEscaped")): 0}
     assert {name for name, labels in found if labels == of("away")} == {
         "csi_local_path_pool_available",
         "csi_local_path_pool_writable",

@@ -60,6 +60,7 @@ class FakePool:
     disk: FakeDisk
     names: list[str] = field(default_factory=list)
     figures: dict[str, Occupied] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,6 +73,10 @@ class FakePool:
     def occupied(self, folder: str) -> Occupied | None:
         """Give what its filesystem counts of a volume."""
         return self.figures.get(folder)
+
+    def illness(self, folder: str) -> str:
+        """Give what is wrong with a volume's limit."""
+        return self.lost.get(folder, "")
 
     def escaped(self, folder: str, pace: Paced) -> str:
         """Give what was found to have left a volume's limit; a step is a look."""
@@ -338,7 +343,28 @@ def test_what_left_its_limit_is_kept_until_it_is_back_or_the_volume_gone(pool: F
     measurer = Measurer(lambda: [pool], 60)
     measurer.run_once()
     assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["a directory left", "another left"]
+    assert (pool.usage.escaped_count, pool.usage.lost_count) == (2, 0)
+    assert again(pool).escaped("pvc-1") == "a directory left"
     pool.left.clear()
     pool.names.remove("pvc-2")
     measurer.run_once()
     assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["", ""]
+
+
+def test_a_lost_limit_is_told_until_it_holds_again(pool: FakePool) -> None:
+    """Of one that is deleted nothing is told."""
+    pool.volume("pvc-1")
+    pool.volume("pvc-2")
+    pool.lost = {"pvc-1": "the limit is lost", "pvc-2": "the limit is 0"}
+    measurer(pool).run_once()
+    for usage in (pool.usage, again(pool)):
+        assert (usage.lost("pvc-1"), usage.lost("pvc-2"), usage.lost_count) == (
+            "the limit is lost",
+            "the limit is 0",
+            2,
+        )
+    pool.usage.forget("pvc-2")
+    assert pool.usage.lost_count == 1
+    pool.lost.clear()
+    measurer(pool).run_once()
+    assert (pool.usage.lost("pvc-1"), pool.usage.lost_count) == ("", 0)
