@@ -106,6 +106,19 @@ def _quota(fd: int, command: int, project_id: int, structure: bytes) -> bytes:
 
 
 def _quota_by_device(fd: int, command: int, project_id: int, buffer: ctypes.Array[ctypes.c_char]) -> None:
-    """Do the same through the device node, which udev or devtmpfs keeps by its number."""
+    """Do the same through the node of the device that the filesystem is on."""
+    _quotactl(command, os.fsencode(_device_of(fd)), project_id, buffer)
+
+
+def _device_of(fd: int) -> str:
+    """Give the node that the kernel itself makes (devtmpfs): links by number are udev's, which not every machine has.
+
+    ENOTBLK where the filesystem is on no block device.
+    """
     dev = os.fstat(fd).st_dev
-    _quotactl(command, f"/dev/block/{os.major(dev)}:{os.minor(dev)}".encode(), project_id, buffer)
+    try:
+        with open(f"/sys/dev/block/{os.major(dev)}:{os.minor(dev)}/uevent", encoding="utf-8") as lines:
+            told = dict(line.rstrip("\n").split("=", 1) for line in lines)
+    except FileNotFoundError as error:
+        raise OSError(errno.ENOTBLK, os.strerror(errno.ENOTBLK), path_of(fd)) from error
+    return f"/dev/{told['DEVNAME']}"
