@@ -14,6 +14,7 @@ import pytest
 from provisioner.assembly import Provisioner
 from provisioner.backends import quota
 from provisioner.errors import InvalidRequest, Unavailable
+from provisioner.linux import quotactl
 from provisioner.linux.quotactl import get_quota, set_limits
 from provisioner.model import CapacityRange, HealthStatus
 from tests.support.disks import until
@@ -89,6 +90,18 @@ def test_twenty_thousand_files_do_not_fit_ten_thousand_inodes(served: Served) ->
     done = subprocess.run([*BOUND, sys.executable, "-c", _MANY], cwd=target, check=True, capture_output=True, text=True)
     made, refused = map(int, done.stdout.split())
     assert (made, refused) == (9999, served.means.refused)  # the root is one of them
+
+
+@in_the_vm
+def test_a_kernel_without_the_newer_call_holds_sizes_as_well(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotactl, "_NR_QUOTACTL_FD", 4095)  # of no system call: ENOSYS
+    volume = served.create("older", SIZE)
+    target = served.publish(volume)
+    assert write_as_pod(target / "file", 2 * SIZE).errno == served.means.refused
+    served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+    assert write_as_pod(target / "more", SIZE // 2).errno == 0
+    assert served.provisioner.publishing.statistics(volume.volume_id, str(target)).bytes.total == 2 * SIZE
+    assert served.provisioner.volumes.health(volume.volume_id).problems == ()
 
 
 @in_the_vm
@@ -224,6 +237,22 @@ def test_files_that_left_are_told_by_what_the_volume_holds(served: Served) -> No
     os.sync()
     served.provisioner._measurer.run_once()
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+
+
+@in_the_vm
+def test_a_tenant_can_use_up_a_neighbours_limit_and_is_told_of(served: Served) -> None:
+    """The threat model says so: ids follow each other, and who owns a file may give it any."""
+    neighbour = served.publish(served.create("neighbour", SIZE))
+    volume = served.create("hostile", SIZE)
+    target = served.publish(volume)
+    move_to_project(target, project_of(neighbour))
+    assert write_as_pod(target / "file", 2 * SIZE).errno == served.means.refused
+    found = write_as_pod(neighbour / "file", SIZE // 4)
+    assert (found.errno, found.bytes < SIZE // 4) == (served.means.refused, True)
+    (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+    assert "left project" in problem.message
+    (target / "file").unlink()
+    until(lambda: write_as_pod(neighbour / "again", MIB).errno == 0)  # XFS frees what was unlinked a moment later
 
 
 @in_the_vm
