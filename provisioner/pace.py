@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -59,3 +60,29 @@ class Pace:
     def stop(self) -> None:
         """End the work at its next step, for good."""
         self._stopping.set()
+
+
+class Rarely:
+    """Bounds how often one thing is done that others can make necessary as often as they like.
+
+    The first time at once, then `least_s` later at the earliest, and twice as long after each further time, up to
+    `most_s`. After twice that without any, it begins anew.
+    """
+
+    def __init__(self, least_s: float, most_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._least_s = least_s
+        self._most_s = most_s
+        self._clock = clock
+        self._pause_s = least_s
+        self._last: float | None = None
+
+    def may(self) -> bool:
+        """Tell whether it may be done now, which then counts as done."""
+        now = self._clock()
+        waited = None if self._last is None else now - self._last
+        if waited is not None and waited < self._pause_s:
+            return False
+        calm = waited is None or waited > 2 * self._most_s
+        self._pause_s = self._least_s if calm else min(2 * self._pause_s, self._most_s)
+        self._last = now
+        return True

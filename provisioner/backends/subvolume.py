@@ -20,6 +20,7 @@ from provisioner.backends.directory import DirectoryBackend, finish_root
 from provisioner.disk import Disk
 from provisioner.linux import btrfs
 from provisioner.model import Statistics, Usage
+from provisioner.pace import Rarely
 from provisioner.records import DATA, BackendName, Record
 from provisioner.settings import QuotaKey
 
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MARK = "subvolume-"  # an empty folder in a trash entry: what was destroyed, and may not be freed yet
+_RESCAN_S, _RESCAN_MOST_S = 2.0, 300.0
 _OFF = (
     "quotas of this btrfs are off; switch them on with 'btrfs quota enable', or let the driver do it with "
     "'quota: enable' in the pool's settings"
@@ -45,6 +47,7 @@ class SubvolumeBackend(DirectoryBackend):
         self._quota = quota
         self._ours: dict[int, int] = {}  # subvolume -> its group, of volumes and of what is nested in them
         self._seen = btrfs.BTRFS_FIRST_FREE_OBJECTID
+        self._rescans = Rarely(_RESCAN_S, _RESCAN_MOST_S)
 
     def refusal(self, content: Content) -> str:
         """Refuse where there is no btrfs, or it does not count."""
@@ -152,7 +155,8 @@ class SubvolumeBackend(DirectoryBackend):
 
         With simple quotas too, where a tenant may name other groups at the birth of a subvolume than its parent's.
         Ids only grow, so that a look costs as much as there are new ones. A snapshot shares extents, which the
-        kernel cannot count anew in passing: then all are counted again.
+        kernel cannot count anew in passing: then all are counted again. Each tenant can bring that about, and
+        meanwhile limits hold only what is counted already: so it is done ever more rarely.
         """
         if self._fs_type != "btrfs":
             return
@@ -162,9 +166,8 @@ class SubvolumeBackend(DirectoryBackend):
         for number in btrfs.subvolumes_from(self._volumes_fd, self._seen + 1):
             self._adopt(number)
             self._seen = number
-        if status & (btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT | btrfs.BTRFS_QGROUP_STATUS_FLAG_RESCAN) == (
-            btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT
-        ):
+        wrong, counting = btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT, btrfs.BTRFS_QGROUP_STATUS_FLAG_RESCAN
+        if status & (wrong | counting) == wrong and self._rescans.may():
             with _tolerated(errno.EINPROGRESS):
                 btrfs.quota_rescan(self._volumes_fd)
 

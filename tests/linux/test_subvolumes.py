@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from provisioner.assembly import Provisioner
+from provisioner.backends.subvolume import SubvolumeBackend
 from provisioner.errors import InvalidRequest
 from provisioner.linux import btrfs
 from provisioner.model import HealthStatus, Volume
+from provisioner.pace import Rarely
 from provisioner.survey import survey
 from tests.support.disks import until
 from tests.support.limited import BOUND, MIB, write_as_pod
@@ -128,6 +131,22 @@ def test_a_snapshot_of_oneself_is_counted_too(served: Served, fd: int) -> None:
     assert (found.errno, found.bytes <= SIZE * 3 // 4) == (errno.EDQUOT, True)
 
 
+def test_tenants_do_not_keep_the_filesystem_counting_anew(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each snapshot makes it necessary, and each of its users can make as many as he likes."""
+    contents = served.provisioner._pools.pools[0].known
+    assert contents is not None
+    means = SubvolumeBackend(contents.disk, "enable")
+    counted: list[int] = []
+    inconsistent = btrfs.BTRFS_QGROUP_STATUS_FLAG_ON | btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT
+    means._rescans = Rarely(2.0, 300.0, clock=lambda: 0.0)
+    monkeypatch.setattr(btrfs, "quota_status", lambda _fd: inconsistent)
+    monkeypatch.setattr(btrfs, "quota_rescan", counted.append)
+    monkeypatch.setattr(contents.backends, "tend", lambda: None)
+    for _ in range(5):
+        means.tend()
+    assert counted == [contents.disk.volumes_fd]
+
+
 def test_hard_links_and_renames_end_at_each_subvolume(served: Served) -> None:
     """A nested one, or another volume; what goes on within a subvolume takes nothing more, and nothing less."""
     first, second = (served.publish(served.create(name, SIZE)) for name in ("first", "second"))
@@ -235,6 +254,22 @@ def test_a_subvolume_that_was_taken_out_of_its_group_is_told_of_and_put_back(mea
     with serving(means, tmp_path) as served:
         assert served.provisioner.volumes.health(volume.volume_id).problems == ()
         assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == errno.EDQUOT
+
+
+def test_inodes_are_neither_limited_nor_counted(served: Served) -> None:
+    """No number of them is known of a subvolume."""
+    with pytest.raises(InvalidRequest, match="parameter 'inodes': btrfs has no limit of inodes"):
+        served.create("refused", SIZE, backend="subvolume", inodes="1000")
+    volume = served.create("plain", SIZE)
+    assert served.provisioner.publishing.statistics(volume.volume_id, str(served.publish(volume))).inodes is None
+
+
+def test_only_simple_quotas_are_switched_on_with_a_warning(means: Means, tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines, serving(means, tmp_path):
+        said = [(line["log_level"], line["event"]) for line in lines if "switched on" in line["event"]]
+    plain = ("info", "quotas switched on")
+    simple = ("warning", "simple quotas switched on: kernels before 6.7 never mount this filesystem again")
+    assert said == [simple if means is SIMPLE else plain]
 
 
 def test_quotas_are_never_switched_on_by_surprise(means: Means, tmp_path: Path, fd: int) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from provisioner.pace import Pace, Stopped
+from provisioner.pace import Pace, Rarely, Stopped
 
 FOR_EVER = 1e6
 
@@ -67,3 +67,35 @@ def test_it_stops_in_the_middle_of_a_rest() -> None:
     pace.stop()
     assert stopped.wait(60)
     worker.join()
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def done_within(rarely: Rarely, clock: Clock, seconds: int) -> list[float]:
+    """Give the moments at which it may be done, where that is wanted each second."""
+    began, done = clock.now, []
+    for second in range(seconds):
+        clock.now = began + second
+        if rarely.may():
+            done.append(clock.now - began)
+    return done
+
+
+def test_what_is_wanted_all_the_time_is_done_ever_more_rarely() -> None:
+    clock = Clock()
+    assert done_within(Rarely(2, 30, clock), clock, 120) == [0, 2, 6, 14, 30, 60, 90]
+
+
+def test_after_a_calm_while_it_is_done_at_once_and_soon_again() -> None:
+    clock = Clock()
+    rarely = Rarely(2, 30, clock)
+    assert len(done_within(rarely, clock, 61)) == 6
+    clock.now += 61
+    assert done_within(rarely, clock, 8) == [0, 2, 6]
