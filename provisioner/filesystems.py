@@ -6,18 +6,23 @@ stays what it was, and its number nobody else's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from provisioner.commands import CommandError, installed, path_for, run
 from provisioner.linux.blkdev import size_bytes
-from provisioner.linux.fsresize import ext4_bytes, grow_ext4, grow_xfs
+from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs
 
 _MAKE_S = 300.0
 _CHECK_S = 3600.0  # of a large one after a crash; the caller's retries are told that it goes on
 
 MIB = 2**20
 _BLOCK_BYTES = 4096
+_NOTICE = re.compile(r"Overwriting existing filesystem; this can be undone using the command:\n.*\n\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,14 @@ class Kind:
     """
 
     make: tuple[str, ...]
-    repair: tuple[str, ...]
+    repair: tuple[str, ...]  # '-z FILE' notes what it overwrites, for `undo`
     repaired: frozenset[int]
     examine: tuple[str, ...]
     package: str
     least_bytes: int
     grow: Callable[[int, int, int], int]
     grow_unmounted: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()
     inodes: str = ""
 
 
@@ -50,6 +56,7 @@ KINDS = {
         least_bytes=4 * MIB,
         grow=grow_ext4,
         grow_unmounted=("resize2fs",),
+        undo=("e2undo",),
         inodes="-N",
     ),
     # Sectors of the device, or the kernel does not mount it. It mends itself by its journal when it is mounted; what
@@ -66,6 +73,10 @@ KINDS = {
 }
 
 
+class OutOfRoom(Exception):
+    """A filesystem wants to be mended, and there is no room to note what that overwrites."""
+
+
 class Corrupt(Exception):
     """A filesystem cannot be mounted as it is; the message is what its checker says."""
 
@@ -77,28 +88,60 @@ def make(kind: str, fd: int, inodes: int) -> None:
     run([*how.make, *more, path_for(fd)], deadline_s=_MAKE_S, pass_fds=(fd,))
 
 
-def repair(kind: str, device: str, device_fd: int) -> None:
-    """Let the checker mend what it safely can before a mount; Corrupt where a person has to look."""
+def repair(kind: str, device: str, device_fd: int, staging_fd: int) -> None:
+    """Let the checker mend what it safely can before a mount; it would not look at what is clean.
+
+    Corrupt where a person has to look. OutOfRoom where what it overwrites cannot be noted in the directory
+    `staging_fd`; without that nothing is overwritten.
+    """
     how = KINDS[kind]
-    if not how.repair:
-        return
-    try:
-        run([*how.repair, device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=(device_fd,))
-    except CommandError as error:
-        raise Corrupt(str(error)) from error
+    if how.repair and not ext4_is_clean(device_fd):
+        _mend(how, how.repair, device, device_fd, staging_fd)
 
 
-def grow_unmounted(kind: str, device: str, device_fd: int, most_bytes: int) -> None:
+def grow_unmounted(kind: str, device: str, device_fd: int, staging_fd: int, most_bytes: int) -> None:
     """Let a filesystem that nobody has mounted fill its device, up to a size, where its kind can; checked before."""
     how = KINDS[kind]
     wanted = min(size_bytes(device_fd), most_bytes)
     if not how.grow_unmounted or wanted - ext4_bytes(device_fd) < _BLOCK_BYTES:
         return
-    try:
-        run([*how.repair, "-f", device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=(device_fd,))
-    except CommandError as error:
-        raise Corrupt(str(error)) from error
+    _mend(how, (*how.repair, "-f"), device, device_fd, staging_fd)
     run([*how.grow_unmounted, device, f"{wanted // 1024}K"], deadline_s=_CHECK_S, pass_fds=(device_fd,))
+
+
+def _mend(how: Kind, argv: tuple[str, ...], device: str, device_fd: int, staging_fd: int) -> None:
+    """Run a checker, which writes before it knows whether it can mend all; what it wrote is undone where it cannot."""
+    with _nameless(staging_fd) as notes_fd:
+        fds = (device_fd, notes_fd)
+        try:
+            run([*argv, "-z", path_for(notes_fd), device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=fds)
+        except CommandError as error:
+            said = CommandError(error.argv, error.status, _NOTICE.sub("", error.output))
+            # The notes of one that was killed may lack their end: it is as safe to start again as it is to go on.
+            if error.status is not None and error.status >= 0 and os.fstat(notes_fd).st_size:
+                _undo(how, said, device, fds)
+            raise (OutOfRoom if "No space left" in error.output else Corrupt)(str(said)) from error
+
+
+@contextmanager
+def _nameless(staging_fd: int) -> Iterator[int]:
+    """Open a file that goes with its last user: nobody can apply its notes to a filesystem that changed since."""
+    name = f"notes.{secrets.token_hex(4)}"
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=staging_fd)
+    try:
+        os.unlink(name, dir_fd=staging_fd)
+        yield fd
+    finally:
+        with suppress(OSError):  # nobody needs it any more
+            os.close(fd)
+
+
+def _undo(how: Kind, said: CommandError, device: str, fds: tuple[int, int]) -> None:
+    try:
+        run([*how.undo, path_for(fds[1]), device], deadline_s=_CHECK_S, pass_fds=fds)
+        os.fsync(fds[0])  # it leaves that to the last who closes the device
+    except CommandError as error:
+        raise Corrupt(f"{said}; what that changed could not be undone: {error}") from error
 
 
 def examine(kind: str, device: str, device_fd: int) -> str:
@@ -112,7 +155,7 @@ def examine(kind: str, device: str, device_fd: int) -> str:
 def missing(kind: str) -> str:
     """Say which program is missing for a kind and where it comes from, or ''."""
     how = KINDS[kind]
-    for program in filter(None, (*how.make[:1], *how.examine[:1], *how.grow_unmounted[:1])):
+    for program in filter(None, (*how.make[:1], *how.examine[:1], *how.grow_unmounted[:1], *how.undo[:1])):
         if not installed(program):
             return f"{program} is not installed; it is in the package {how.package}"
     return ""

@@ -47,8 +47,9 @@ def attached(image_fd: int, *, autoclear: bool, readonly: bool = False) -> Itera
     try:
         yield fd
     except BaseException:
-        with suppress(OSError):
-            loop.clear(fd)
+        if not autoclear:  # one with it goes by itself, and only once all that was written through it is in the file
+            with suppress(OSError):
+                loop.clear(fd)
         raise
     finally:
         with suppress(OSError):  # nothing was written through it

@@ -46,7 +46,7 @@ class Backends:
         means: tuple[Backend, ...] = (
             QuotaBackend(disk),
             SubvolumeBackend(disk, settings.quota),
-            ImageBackend(disk.volumes_fd),
+            ImageBackend(disk),
             DirectoryBackend(disk),
         )
         self._means: dict[str, Backend] = {backend.name: backend for backend in means}

@@ -22,6 +22,7 @@ from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import finish_root
 from provisioner.backends.mounting import mount_patiently, refused, repair
 from provisioner.capabilities import filesystem_options
+from provisioner.disk import Disk
 from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, Unavailable
 from provisioner.filesystems import KINDS
 from provisioner.linux import loop
@@ -49,9 +50,9 @@ class ImageBackend:
     name: BackendName = "image"
     holds = True
 
-    def __init__(self, volumes_fd: int) -> None:
-        """Work below the directory of a pool's volumes."""
-        self._volumes_fd = volumes_fd
+    def __init__(self, disk: Disk) -> None:
+        """Work on a pool's disk."""
+        self._volumes_fd, self._staging_fd = disk.volumes_fd, disk.staging_fd
         self._known: defaultdict[Image, set[int]] = defaultdict(set)  # devices that were attached, by us or before us
 
     def refusal(self, content: Content) -> str:
@@ -190,7 +191,7 @@ class ImageBackend:
                 stack.callback(os.close, image_fd)
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
                 number = self._note(device_fd)
-                repair(record, number, device_fd)
+                repair(record, number, device_fd, self._staging_fd)
             try:
                 mount_patiently(loop.device_path(number), target, record.fs_type, options)
             except OSError as error:

@@ -6,8 +6,8 @@ import errno
 import time
 
 from provisioner import filesystems
-from provisioner.errors import VolumeQuarantined
-from provisioner.filesystems import Corrupt
+from provisioner.errors import OutOfCapacity, VolumeQuarantined
+from provisioner.filesystems import Corrupt, OutOfRoom
 from provisioner.linux import loop
 from provisioner.linux.mount import mount
 from provisioner.records import Record
@@ -27,11 +27,17 @@ def mount_patiently(device: str, target: Target, fs_type: str, options: str) -> 
             return
 
 
-def repair(record: Record, number: int, device_fd: int) -> None:
+def repair(record: Record, number: int, device_fd: int, staging_fd: int) -> None:
     """Have a filesystem that nobody has mounted mended, and grown to its volume's size."""
+    device = loop.device_path(number)
     try:
-        filesystems.repair(record.fs_type, loop.device_path(number), device_fd)
-        filesystems.grow_unmounted(record.fs_type, loop.device_path(number), device_fd, record.capacity_bytes)
+        filesystems.repair(record.fs_type, device, device_fd, staging_fd)
+        filesystems.grow_unmounted(record.fs_type, device, device_fd, staging_fd, record.capacity_bytes)
+    except OutOfRoom as error:
+        raise OutOfCapacity(
+            f"volume {record.volume_id}: its filesystem has to be checked, and the pool has no room to note what that "
+            f"changes, so it was left alone; free some space: {error}"
+        ) from error
     except Corrupt as error:
         raise VolumeQuarantined(
             f"volume {record.volume_id}: its filesystem is corrupt and was left alone: {error}"

@@ -15,6 +15,7 @@ from provisioner import loops
 from provisioner.errors import (
     CapacityOutOfRange,
     InvalidRequest,
+    OutOfCapacity,
     Precondition,
     TargetNotFound,
     VolumeInUse,
@@ -184,11 +185,58 @@ def test_a_corrupt_one_is_left_alone_and_the_checker_speaks(served: Served, fs_t
     if fs_type == "ext4":
         _destroy_all_superblocks(image)
     before = image.read_bytes()
-    with pytest.raises(VolumeQuarantined, match=r"e2fsck|xfs_repair|superblock"):
+    with pytest.raises(VolumeQuarantined, match=r"(?i)bad magic number|valid superblock"):
         served.publish(volume)
     assert image.read_bytes() == before
     served.until_detached()
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()  # until somebody stages it
+
+
+def test_what_a_checker_that_gives_up_has_changed_is_undone(served: Served) -> None:
+    volume = served.create("corrupt", SIZE)
+    image = served.control / "volumes/corrupt/disk.img"
+    _break(image, "mkdir d", "mkdir d/x", "clri d", "set_super_value state 2")
+    before = image.read_bytes()
+    for _ in range(2):
+        with pytest.raises(VolumeQuarantined, match="INCONSISTENCY; RUN fsck MANUALLY") as raised:
+            served.publish(volume)
+        assert "e2undo" not in str(raised.value)
+        assert image.read_bytes() == before
+    served.until_detached()
+    assert os.listdir(served.control / "staging") == []
+    subprocess.run(["e2fsck", "-y", image], check=False, capture_output=True)  # a person
+    served.publish(volume)
+
+
+def test_a_grown_one_that_is_corrupt_is_left_alone_too(served: Served) -> None:
+    volume = served.create("corrupt", SIZE)
+    image = served.control / "volumes/corrupt/disk.img"
+    _break(image, "mkdir d", "mkdir d/x", "clri d")  # it is said to be clean
+    served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+    before = image.read_bytes()
+    with pytest.raises(VolumeQuarantined, match="INCONSISTENCY; RUN fsck MANUALLY"):
+        served.publish(volume)
+    served.until_detached()
+    assert image.read_bytes() == before
+
+
+def test_nothing_is_mended_where_nothing_can_be_noted(served: Served, pool: Path) -> None:
+    broken, sound = served.create("broken", SIZE, thin="false"), served.create("sound", SIZE, thin="false")
+    image = served.control / "volumes/broken/disk.img"
+    _break(image, "mkdir d", "mkdir d/x", "clri d/x", "set_super_value state 2")
+    before = image.read_bytes()
+    with full(pool):
+        with pytest.raises(OutOfCapacity, match="no room to note"):
+            served.publish(broken)
+        assert image.read_bytes() == before
+        served.provisioner.publishing.stage(sound.volume_id, str(served.targets / "sound.staged"), MULTI)
+    served.publish(broken)
+    subprocess.run(["umount", "-n", served.targets / "sound.staged"], check=True)
+
+
+def _break(image: Path, *requests: str) -> None:
+    for request in requests:
+        subprocess.run(["debugfs", "-w", "-R", request, image], check=True, capture_output=True)
 
 
 def _destroy_all_superblocks(image: Path) -> None:
