@@ -64,6 +64,7 @@ _BTRFS_SUBVOL_SPEC_BY_ID = 1 << 4  # Linux 5.7
 _BTRFS_QGROUP_LIMIT_MAX_RFER = 0x1
 _BTRFS_ROOT_TREE_OBJECTID = 1
 _BTRFS_QUOTA_TREE_OBJECTID = 8
+_BTRFS_INODE_ITEM_KEY = 1
 _BTRFS_ROOT_ITEM_KEY = 132
 _BTRFS_ROOT_BACKREF_KEY = 144
 _BTRFS_ROOT_REF_KEY = 156
@@ -74,14 +75,15 @@ _BTRFS_QGROUP_RELATION_KEY = 246
 
 _STATUS_ITEM = struct.Struct("<QQQ")  # version, generation, flags
 _INFO_ITEM = struct.Struct("<QQQQQ")  # generation, rfer, rfer_cmpr, excl, excl_cmpr
+_GENERATION = struct.Struct("<Q")  # begins the item of an inode
 _LIMIT_ITEM = struct.Struct("<QQQQQ")  # flags, max_rfer, max_excl, rsv_rfer, rsv_excl
 
 # struct file_handle of a subvolume's root: handle_bytes, handle_type; objectid, root_objectid, gen (fs/btrfs/export.h).
 _FILE_HANDLE = struct.Struct("=IiQQI")
 _FILE_HANDLE_BYTES = 20
 _FILEID_BTRFS_WITHOUT_PARENT = 0x4D
-_ANY_GENERATION = 0
 
+_U32 = 2**32 - 1
 _U64 = 2**64 - 1
 _LEVEL_SHIFT = 48
 _MANY, _MANY_BYTES = 2**32 - 1, 65536  # items in one answer, and room for them
@@ -133,12 +135,16 @@ def open_subvolume(fd: int, subvolume_id: int) -> int:
 
     Needs CAP_DAC_READ_SEARCH.
     """
+    item = _lookup(fd, subvolume_id, BTRFS_FIRST_FREE_OBJECTID, _BTRFS_INODE_ITEM_KEY, 0)
+    if item is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), f"root of subvolume {subvolume_id}")
+    (generation,) = _GENERATION.unpack_from(item.data)  # Linux before 6.2 takes no handle without it
     handle = _FILE_HANDLE.pack(
         _FILE_HANDLE_BYTES,
         _FILEID_BTRFS_WITHOUT_PARENT,
         BTRFS_FIRST_FREE_OBJECTID,
         subvolume_id,
-        _ANY_GENERATION,
+        generation & _U32,
     )
     return _open_by_handle_at(fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
