@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,11 +51,16 @@ def test_it_shows_the_whole_life_and_ends_well(temp: Path) -> None:
         "refused: FAILED_PRECONDITION",
         "refused: RESOURCE_EXHAUSTED",
         "8 MiB used of 64 MiB",
+        "A size that holds",
+        "held by: ",
+        "pod 3, which kept trying, goes on",
         "all erased",
         "exit status 0",
         "Nothing is mounted, and nothing is left.",
     ):
         assert words in done.stdout
+    assert re.search(r"pod 3 writes until it is refused +\d\S+ [KM]iB, then: (No space left|Disk quota)", done.stdout)
+    assert re.search(r"goes on +\d\S+ [KM]iB written", done.stdout)
     assert str(temp) in done.stdout
 
 

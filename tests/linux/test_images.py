@@ -166,6 +166,24 @@ def test_an_xfs_grows_while_it_is_used(served: Served) -> None:
         served.provisioner.publishing.expand(volume.volume_id, str(served.targets), CapacityRange(XFS_LEAST))
 
 
+def test_calls_that_let_it_grow_come_in_any_order_and_again(served: Served) -> None:
+    """The node's, before the volume has the size, is refused and changes nothing; each may be repeated."""
+    volume = served.create("early", XFS_LEAST, fsType="xfs")
+    target = served.publish(volume)
+    wanted = CapacityRange(2 * XFS_LEAST)
+    before = os.statvfs(target).f_blocks
+    node, controller = served.provisioner.publishing, served.provisioner.volumes
+    with pytest.raises(CapacityOutOfRange, match="call ControllerExpandVolume first"):
+        node.expand(volume.volume_id, str(target), wanted)
+    assert (controller.get(volume.volume_id), os.statvfs(target).f_blocks) == (volume, before)
+    for _ in range(2):
+        assert controller.expand(volume.volume_id, wanted, MULTI, PATIENT).capacity_bytes == 2 * XFS_LEAST
+        for _ in range(2):
+            assert node.expand(volume.volume_id, str(target), wanted) == 2 * XFS_LEAST
+            assert os.statvfs(target).f_blocks > 1.9 * before
+    assert node.expand(volume.volume_id, str(target), CapacityRange(XFS_LEAST)) == 2 * XFS_LEAST
+
+
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
 def test_one_that_grew_while_nobody_used_it_has_grown_when_it_is_staged(served: Served, fs_type: str) -> None:
     volume = served.create("grows", XFS_LEAST, fsType=fs_type)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,28 @@ def test_hard_links_and_renames_take_nothing_out_of_the_limit(served: Served) ->
     os.rename(first / "link", first / "renamed")
     assert write_as_pod(first / "more", SIZE).errno == served.means.refused
     assert list(second.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("without", "how"),
+    [
+        (QUOTA_XFS, "mount it with -o prjquota"),
+        (
+            QUOTA_EXT4,
+            "run 'tune2fs -O project,quota -Q prjquota' on the unmounted disk, then mount it with -o prjquota",
+        ),
+    ],
+    ids=lambda found: found.kind if isinstance(found, Means) else "",
+)
+def test_the_refusal_is_one_sentence_that_says_what_to_do(tmp_path: Path, without: Means, how: str) -> None:
+    plain = replace(without, options="", mkfs_options=())
+    with plain.filesystem(tmp_path), serving(plain, tmp_path) as served:
+        with pytest.raises(InvalidRequest) as refused:
+            served.create("refused", SIZE, backend="quota")
+        assert str(refused.value) == (
+            f"parameter 'backend': pool 'default' cannot give 'quota': this {plain.kind} has no project quotas; {how}"
+        )
+        assert list((served.control / "volumes").iterdir()) == []
 
 
 def test_a_pool_without_project_quotas_is_told_how_to_get_them(provisioner: Provisioner) -> None:

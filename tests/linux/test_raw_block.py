@@ -19,7 +19,7 @@ from provisioner.errors import (
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
 from provisioner.model import AccessMode, Capability, CapacityRange
 from tests.support.limited import MIB
-from tests.support.means import Means, Served, serving
+from tests.support.means import MEANS, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, at
 
 SIZE = 32 * MIB
@@ -106,6 +106,20 @@ def test_raw_block_and_filesystems_are_not_taken_for_each_other(served: Served) 
     with pytest.raises(InvalidRequest, match="only 'image' has block volumes"):
         served.create("directory", SIZE, capability=BLOCK, backend="directory", enforce="besteffort", thin="false")
     assert served.create("auto", SIZE, capability=BLOCK, backend="auto").capacity_bytes == SIZE
+
+
+@pytest.mark.parametrize(
+    "means", [means for means in MEANS if "backend" not in means.parameters], ids=lambda means: means.name
+)
+def test_no_other_backend_gives_raw_block(means: Means, tmp_path: Path) -> None:
+    """Not one that holds either: it is refused when it is created, by name; `auto` takes an image."""
+    with means.filesystem(tmp_path), serving(means, tmp_path) as served:
+        backend = means.name.partition(" ")[0]
+        with pytest.raises(InvalidRequest, match=f"cannot give '{backend}': .*only 'image' has block volumes"):
+            served.create("refused", SIZE, capability=BLOCK, backend=backend)
+        assert list((served.control / "volumes").iterdir()) == []
+        served.create("taken", SIZE, capability=BLOCK)
+        assert (served.control / "volumes/taken/disk.img").stat().st_size == SIZE
 
 
 @pytest.mark.usefixtures("pool")

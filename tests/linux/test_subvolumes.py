@@ -277,6 +277,8 @@ def test_quotas_are_never_switched_on_by_surprise(means: Means, tmp_path: Path, 
         assert btrfs.quota_status(fd) == 0
         with pytest.raises(InvalidRequest, match="btrfs quota enable"):
             served.create("refused", SIZE, backend="subvolume")
+        served.create("instead", SIZE)
+        assert (served.control / "volumes/instead/disk.img").exists()
         parameters = means.wanted("any", SIZE, backend="subvolume").parameters
         assert served.provisioner.volumes.capacity(parameters, (MULTI,)).available_bytes == 0
         btrfs.quota_ctl(fd, btrfs.BTRFS_QUOTA_CTL_ENABLE)
