@@ -30,11 +30,15 @@ _SINGLE_NODE = {
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """What of a volume decides how it can be used. own_filesystem: mount flags of filesystems can be honoured."""
+    """What of a volume decides how it can be used. own_filesystem: mount flags of filesystems can be honoured.
+
+    preallocated: the pool's room for all of it is its own.
+    """
 
     block: bool
     fs_type: str
     own_filesystem: bool
+    preallocated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,11 @@ def check_mount(capability: Capability, nature: Nature) -> None:
         )
     if not nature.own_filesystem:
         attributes(capability, readonly=False)
+    if nature.preallocated and "discard" in _flags(capability):
+        raise InvalidRequest(
+            "mount flag 'discard': it would give room of a preallocated image back to the pool, where others take it; "
+            "leave it out, or take a class with 'thin: true'"
+        )
 
 
 def check(capability: Capability, nature: Nature) -> None:

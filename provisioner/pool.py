@@ -169,7 +169,9 @@ class Contents:
 
     def nature(self, record: Record) -> Nature:
         """Say what decides how a volume can be used."""
-        return Nature(record.block, record.fs_type or self.disk.fs_type, own_filesystem=has_own_filesystem(record))
+        own = has_own_filesystem(record)
+        fs_type = record.fs_type or self.disk.fs_type
+        return Nature(record.block, fs_type, own_filesystem=own, preallocated=own and not record.thin)
 
     def shows(self, folder: str, found: Statx) -> bool:
         """Tell whether what was found at a path is a volume, mounted there."""

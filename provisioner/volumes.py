@@ -193,7 +193,10 @@ class Volumes:
             with pool.use() as contents, disk_faults(f"pool {pool.settings.name!r}: capacity"):
                 content = content_of(wanted, asked)
                 backend = contents.backends.choose(wanted, content)
-                nature = Nature(content.block, content.fs_type, own_filesystem=backend.name == "image")
+                own = backend.name == "image"
+                nature = Nature(
+                    content.block, content.fs_type, own_filesystem=own, preallocated=own and not content.thin
+                )
                 for capability in asked:
                     capabilities.check(capability, nature)
                 left = 0 if contents.disk.illness else _promisable(contents, backend, content)

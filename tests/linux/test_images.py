@@ -116,6 +116,23 @@ def test_mount_options_of_the_filesystem_are_honoured(served: Served) -> None:
     assert len(served.devices()) == 1
 
 
+def test_a_preallocated_one_keeps_its_room(served: Served) -> None:
+    """What is deleted in it stays its own; `discard`, which would give that back, is refused from the start."""
+    discarding = Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, mount_flags=("discard",))
+    with pytest.raises(InvalidRequest, match="mount flag 'discard'"):
+        served.create("refused", SIZE, capability=discarding, thin="false")
+    parameters = served.means.parameters | {"thin": "false"}
+    assert served.provisioner.volumes.capacity(parameters, (discarding,)).available_bytes == 0
+    volume = served.create("kept", SIZE, thin="false")
+    with pytest.raises(InvalidRequest, match="mount flag 'discard'"):
+        served.publish(volume, discarding)
+    target = served.publish(volume)
+    assert write_as_pod(target / "file", SIZE // 2).errno == 0
+    (target / "file").unlink()
+    os.sync()
+    assert (served.control / "volumes/kept/disk.img").stat().st_blocks * 512 >= SIZE
+
+
 def test_the_filesystem_is_the_one_that_was_asked_for(served: Served) -> None:
     volume = served.create("xfs", XFS_LEAST, fsType="xfs")
     target = served.publish(volume)

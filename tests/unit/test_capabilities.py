@@ -141,6 +141,14 @@ def test_flags_of_a_filesystem_are_for_a_volume_that_has_one_of_its_own() -> Non
     )
 
 
+def test_room_that_was_set_aside_is_not_given_back() -> None:
+    own = Nature(block=False, fs_type="xfs", own_filesystem=True, preallocated=True)
+    check(with_flags("noatime", "nodiscard"), own)
+    for flags in (("discard",), ("noatime,discard",)):
+        with pytest.raises(InvalidRequest, match=r"'discard': .* take a class with 'thin: true'"):
+            check(with_flags(*flags), own)
+
+
 @pytest.mark.parametrize(
     ("statvfs_flags", "attribute"),
     [
