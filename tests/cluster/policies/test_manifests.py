@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from provisioner.parameters import parse
+from provisioner.records import BackendName
 from tests.cluster.policies.apiserver import ApiServer, Object
 from tests.cluster.policies.world import manifests, with_policies
 from tests.support.chart import EVERYTHING, ROOT, rendered
@@ -50,7 +53,17 @@ def test_an_example_is_valid(api: ApiServer, example: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_names_the_class_that_the_chart_has(example: Path) -> None:
-    (known,) = (document["metadata"]["name"] for document in manifests() if document["kind"] == "StorageClass")
+def test_an_example_names_a_class_that_the_chart_or_it_has(example: Path) -> None:
+    there = [*manifests(), *documents(example)]
+    known = {document["metadata"]["name"] for document in there if document["kind"] == "StorageClass"}
     named = [line.split()[-1] for line in example.read_text().splitlines() if "storageClassName:" in line]
-    assert set(named) <= {known}
+    assert set(named) <= known
+
+
+def test_there_is_an_example_of_a_class_for_each_backend() -> None:
+    classes = [found for found in documents(ROOT / "deploy/examples/backends.yaml") if found["kind"] == "StorageClass"]
+    asked = {found["metadata"]["name"]: parse(found["parameters"]) for found in classes}
+    assert {name: found.backend for name, found in asked.items()} == {
+        f"local-path-{backend}": backend for backend in get_args(BackendName)
+    }
+    assert [found.backend for found in asked.values() if found.enforce == "besteffort"] == ["directory"]
