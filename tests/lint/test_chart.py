@@ -43,6 +43,42 @@ def test_only_the_driver_of_a_node_is_privileged(variant: str) -> None:
         assert context["allowPrivilegeEscalation"] is False, name
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_system_calls_are_filtered_everywhere_and_the_registrar_is_root_without_capabilities(variant: str) -> None:
+    registrars = []
+    for found in rendered(**VARIANTS[variant]):
+        if found["kind"] not in ("DaemonSet", "Deployment"):
+            continue
+        pod = found["spec"]["template"]["spec"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not any("seccompProfile" in container["securityContext"] for container in pod["containers"])
+        registrars += [c["securityContext"] for c in pod["containers"] if c["name"] == "registrar"]
+    assert registrars
+    for context in registrars:
+        assert (context["runAsUser"], context["capabilities"]) == (0, {"drop": ["ALL"]})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_driver_is_restarted_by_its_own_health_alone(variant: str) -> None:
+    drivers = [found for name, found in containers(rendered(**VARIANTS[variant])) if name.endswith("/driver")]
+    assert len(drivers) >= 2
+    for driver in drivers:
+        paths = [driver[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")]
+        assert paths == ["/healthz", "/healthz", "/readyz"]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_disk_that_is_mounted_later_is_seen_by_the_agent(variant: str) -> None:
+    pools = [
+        mount
+        for _, container in containers(rendered(**VARIANTS[variant]))
+        for mount in container["volumeMounts"]
+        if mount["name"].startswith("pools-")
+    ]
+    assert pools
+    assert {mount.get("mountPropagation") for mount in pools} == {"HostToContainer"}
+
+
 def test_controllers_are_no_root_and_only_drivers_of_nodes_have_a_token() -> None:
     objects = rendered()
     controller = of_kind(objects, "Deployment")["csi-local-path-controller"]["spec"]["template"]["spec"]

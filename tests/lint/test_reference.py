@@ -8,7 +8,7 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
 from csi.configuration import Configuration, ControllerSettings
-from provisioner.parameters import SCHEMA
+from provisioner.parameters import SCHEMA, ClassParameters
 from provisioner.settings import EphemeralSettings, PoolSettings
 
 PAGE = Path(__file__).parents[2] / "docs/reference/configuration.md"
@@ -44,5 +44,28 @@ def test_a_section_tells_of_each_key_and_its_default(section: str) -> None:
             assert found[key] in ("", "none", "[/var/lib/kubelet]"), f"{key}: it has no default, or a list"
 
 
-def test_each_class_parameter_is_told() -> None:
-    assert set(told("Class parameters")) == set(SCHEMA)
+# What '' and 0 stand for, where another thing decides.
+DEFAULTS_IN_WORDS = {
+    "pool": "the first pool",
+    "enforce": "that of the pool",
+    "fsType": "that of the pool, or ext4",
+    "inodes": "by size",
+}
+
+
+def test_each_class_parameter_is_told_with_its_default() -> None:
+    found, defaults = told("Class parameters"), ClassParameters()
+    assert set(found) == set(SCHEMA)
+    for key, parameter in SCHEMA.items():
+        default = getattr(defaults, snake_case(key))
+        if key in DEFAULTS_IN_WORDS:
+            assert not default, f"{key}: it has a default of its own"
+            assert found[key] == DEFAULTS_IN_WORDS[key]
+        elif isinstance(default, bool):
+            assert found[key] == str(default).lower(), key
+        else:
+            assert {parameter.value(text) for text in found[key].split(", ")} == {default}, key
+
+
+def snake_case(key: str) -> str:
+    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key)
