@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from provisioner.commands import CommandError, installed, path_for, run
+from provisioner.commands import CommandError, installed, path_for, run, started
 from provisioner.linux.blkdev import size_bytes
 from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs
 
@@ -81,11 +81,17 @@ class Corrupt(Exception):
     """A filesystem cannot be mounted as it is; the message is what its checker says."""
 
 
-def make(kind: str, fd: int, inodes: int) -> None:
-    """Make a filesystem on an empty file that is open; inodes: at least so many, 0 for as many as its size suggests."""
+@contextmanager
+def making(kind: str, fd: int, inodes: int) -> Iterator[None]:
+    """Make a filesystem on an empty file that is open, while a block does something else; it is there when that ends.
+
+    inodes: at least so many, 0 for as many as its size suggests.
+    """
     how = KINDS[kind]
     more = (how.inodes, str(inodes)) if inodes and how.inodes else ()
-    run([*how.make, *more, path_for(fd)], deadline_s=_MAKE_S, pass_fds=(fd,))
+    with started([*how.make, *more, path_for(fd)], pass_fds=(fd,)) as program:
+        yield
+        program.end(deadline_s=_MAKE_S)
 
 
 def repair(kind: str, device: str, device_fd: int, staging_fd: int) -> None:

@@ -145,8 +145,10 @@ class Volumes:
                 entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=disk.staging_fd
             )
             try:
-                record = backend.build(entry_fd, draft)
-                records.write(entry_fd, records.FILE, record)
+                # The rename alone makes a volume of record and content: which of them is on the disk first is free,
+                # so the record need not wait for the program that makes an image's filesystem.
+                with backend.building(entry_fd, draft) as record:
+                    records.write(entry_fd, records.FILE, record)
                 os.fsync(entry_fd)
             finally:
                 os.close(entry_fd)

@@ -62,10 +62,11 @@ class Backend(Protocol):
     def draft(self, record: Record, content: Content) -> Record:
         """Note in a new record what the volume shall hold."""
 
-    def build(self, entry_fd: int, record: Record) -> Record:
-        """Make the content below the staging entry `entry_fd`, durable but for the entry itself.
+    def building(self, entry_fd: int, record: Record) -> AbstractContextManager[Record]:
+        """Make the content below the staging entry `entry_fd`, durable but for the entry itself when the block ends.
 
-        Gives the record back with what only this means knows of the volume.
+        Gives the record back with what only this means knows of the volume. It is written within the block: a program
+        may be at work on the content meanwhile.
         """
 
     def growing(self, record: Record, capacity_bytes: int) -> AbstractContextManager[None]:

@@ -58,7 +58,8 @@ class DirectoryBackend:
         """Note nothing."""
         return record
 
-    def build(self, entry_fd: int, record: Record) -> Record:
+    @contextmanager
+    def building(self, entry_fd: int, record: Record) -> Iterator[Record]:
         """Make `data/` with its owner and mode."""
         os.mkdir(DATA, 0o700, dir_fd=entry_fd)
         fd = os.open(DATA, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry_fd)
@@ -66,7 +67,7 @@ class DirectoryBackend:
             finish_root(fd, record)
         finally:
             os.close(fd)
-        return record
+        yield record
 
     @contextmanager
     def growing(self, record: Record, capacity_bytes: int) -> Iterator[None]:

@@ -81,19 +81,26 @@ class ImageBackend:
             record, fs_type=fs_type, thin=content.thin, block=content.block, inodes=content.inodes
         )
 
-    def build(self, entry_fd: int, record: Record) -> Record:
-        """Make the file and its filesystem."""
+    @contextmanager
+    def building(self, entry_fd: int, record: Record) -> Iterator[Record]:
+        """Make the file and its filesystem.
+
+        The file is open before the program that writes to it begins: what that could not bring to the disk, the sync
+        tells.
+        """
         fd = os.open(IMAGE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=entry_fd)
         try:
             _write_in_place(fd)
             _set_size(fd, record.capacity_bytes, thin=record.thin)
-            if not record.block:
-                filesystems.make(record.fs_type, fd, record.inodes)
+            if record.block:
+                yield record
+            else:
                 os.mknod(_FRESH, 0o600, dir_fd=entry_fd)
+                with filesystems.making(record.fs_type, fd, record.inodes):
+                    yield record
             os.fsync(fd)
         finally:
             os.close(fd)
-        return record
 
     @contextmanager
     def growing(self, record: Record, capacity_bytes: int) -> Iterator[None]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import msgspec
@@ -96,7 +96,8 @@ class QuotaBackend(DirectoryBackend):
         """Note how many inodes are wished for."""
         return msgspec.structs.replace(record, inodes=content.inodes)
 
-    def build(self, entry_fd: int, record: Record) -> Record:
+    @contextmanager
+    def building(self, entry_fd: int, record: Record) -> Iterator[Record]:
         """Make `data/`, its project and its limits."""
         os.mkdir(DATA, 0o700, dir_fd=entry_fd)
         fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
@@ -110,7 +111,7 @@ class QuotaBackend(DirectoryBackend):
                 raise
         finally:
             os.close(fd)
-        return made
+        yield made
 
     def _allocate(self, record: Record) -> int:
         """Take an id that nobody has, by giving it its limits."""

@@ -60,7 +60,8 @@ class SubvolumeBackend(DirectoryBackend):
     def _inodes_refusal(self) -> str:
         return "parameter 'inodes': btrfs has no limit of inodes"
 
-    def build(self, entry_fd: int, record: Record) -> Record:
+    @contextmanager
+    def building(self, entry_fd: int, record: Record) -> Iterator[Record]:
         """Make the subvolume, its group and its limit."""
         btrfs.create_subvolume(entry_fd, DATA)
         fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
@@ -70,7 +71,7 @@ class SubvolumeBackend(DirectoryBackend):
             finish_root(fd, record)
         finally:
             os.close(fd)
-        return msgspec.structs.replace(record, subvolume_id=number)
+        yield msgspec.structs.replace(record, subvolume_id=number)
 
     def _hold(self, number: int, capacity_bytes: int) -> None:
         """Make the group of a volume's subvolume, and its limit, as they should be."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from provisioner.commands import CommandError, installed, path_for, run
+from provisioner.commands import CommandError, installed, path_for, run, started
 
 
 def test_what_it_says_is_given() -> None:
@@ -27,6 +28,20 @@ def test_it_is_killed_at_its_deadline() -> None:
     with pytest.raises(CommandError, match="killed at its deadline"):
         run(["sh", "-c", "exec sleep 60"], deadline_s=0.2)
     assert time.monotonic() - began < 10
+
+
+def test_it_runs_beside_its_block(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with started(["cat", str(fifo)]) as program:
+        fifo.write_text("said meanwhile")
+        assert program.end(deadline_s=10) == "said meanwhile"
+
+
+def test_an_error_in_its_block_kills_it() -> None:
+    with pytest.raises(FileNotFoundError), started(["sleep", "60"]) as program:
+        os.stat("/nothing")
+    assert program.process.returncode == -signal.SIGKILL
 
 
 def test_it_gets_no_environment_and_no_descriptor_of_ours(tmp_path: Path) -> None:
