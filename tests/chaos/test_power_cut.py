@@ -26,11 +26,12 @@ _LONG_NAME = "Volume ".ljust(128, "x")
 
 @dataclass
 class Promises:
-    """What was acknowledged: by volume_id the size, and mode, uid and gid of the root."""
+    """What was acknowledged: by volume_id the size, and mode, uid and gid of the root, or the bytes of the image."""
 
     pool_id: str = ""
     sizes: dict[str, int] = field(default_factory=dict)
     owners: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
 
 
 class Story:
@@ -56,6 +57,9 @@ class Story:
         for volume_id, owner in self.promised.owners.items():
             found = self.site.data(volume_id).stat()
             assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == owner
+        for volume_id, content in self.promised.images.items():
+            assert self.image(volume_id).read_bytes() == content
+            assert self.image(volume_id).with_name("fresh").exists()
         assert self.site.mounted() == []
         for rest in ("staging", "trash"):
             self.site.assert_empty(rest)
@@ -70,6 +74,16 @@ class Story:
         volume_id = self.site.create(name, mode=f"{mode:04o}", uid=str(uid), gid=str(gid))
         self.promised.sizes[volume_id] = BYTES
         self.promised.owners[volume_id] = mode, uid, gid
+
+    def create_image(self, name: str, *, thin: bool) -> None:
+        """CreateVolume of an image that nobody has mounted yet."""
+        volume_id = self.site.create(name, backend="image", fsType="ext4", thin=str(thin).lower())
+        self.promised.sizes[volume_id] = BYTES
+        self.promised.images[volume_id] = self.image(volume_id).read_bytes()
+
+    def image(self, volume_id: str) -> Path:
+        """Find a volume's image."""
+        return self.site.data(volume_id).with_name("disk.img")
 
     def expand(self, name: str) -> None:
         """ControllerExpandVolume."""
@@ -150,6 +164,17 @@ def test_whatever_was_acknowledged_is_there_after_a_power_cut(
         told.step(lambda: told.delete("owned"))
         with capsys.disabled():
             print(f"\n{kind}: the power was cut after {told.disk.cuts} calls")
+
+
+@pytest.mark.parametrize("kind", LOOP_KINDS)
+def test_an_image_is_there_to_the_last_byte_after_a_power_cut(kind: str, tmp_path: Path) -> None:
+    with story(kind, tmp_path) as told:
+        told.step(told.start)
+        told.step(lambda: told.create_image("thin", thin=True))
+        told.step(lambda: told.create_image("thick", thin=False))
+        for name in ("thin", "thick"):
+            told.site.stage(told.id(name))
+            told.site.unstage(told.id(name))
 
 
 @pytest.mark.parametrize("kind", LOOP_KINDS)
