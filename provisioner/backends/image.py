@@ -27,7 +27,7 @@ from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, Una
 from provisioner.filesystems import KINDS
 from provisioner.linux import loop
 from provisioner.linux.fallocate import fallocate, is_blank_from
-from provisioner.linux.fsflags import FS_NOCOW_FL, get_flags, set_flags
+from provisioner.linux.fsflags import FS_NOATIME_FL, FS_NOCOW_FL, get_flags, set_flags
 from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
@@ -83,14 +83,10 @@ class ImageBackend:
 
     @contextmanager
     def building(self, entry_fd: int, record: Record) -> Iterator[Record]:
-        """Make the file and its filesystem.
-
-        The file is open before the program that writes to it begins: what that could not bring to the disk, the sync
-        tells.
-        """
+        """Make the file and its filesystem; what its program could not bring to the disk, our own sync tells."""
         fd = os.open(IMAGE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=entry_fd)
         try:
-            _write_in_place(fd)
+            _prepare(fd)
             _set_size(fd, record.capacity_bytes, thin=record.thin)
             if record.block:
                 yield record
@@ -372,10 +368,14 @@ class ImageBackend:
         return not left
 
 
-def _write_in_place(fd: int) -> None:
-    """Let btrfs overwrite the file where it lies, so that what is allocated is there when it is needed."""
-    with suppress(OSError):  # other filesystems do so anyway
-        set_flags(fd, get_flags(fd) | FS_NOCOW_FL)
+def _prepare(fd: int) -> None:
+    """Let btrfs overwrite the file where it lies, so that what is allocated is there when it is needed.
+
+    And let nobody's reads be written down: mkfs reads first, and would have the pool's journal commit just that.
+    """
+    for flag in (FS_NOCOW_FL, FS_NOATIME_FL):  # where a filesystem does not know one, nothing is lost
+        with suppress(OSError):
+            set_flags(fd, get_flags(fd) | flag)
 
 
 def _set_size(fd: int, size: int, *, thin: bool) -> None:

@@ -12,6 +12,7 @@ FS_IOC_GETFLAGS = ior("f", 1, 8)
 FS_IOC_SETFLAGS = iow("f", 2, 8)
 
 FS_IMMUTABLE_FL = 0x10
+FS_NOATIME_FL = 0x80  # reads are not noted
 FS_NOCOW_FL = 0x800000  # btrfs: overwrite in place; to be set while the file is empty
 
 

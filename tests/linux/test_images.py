@@ -356,6 +356,14 @@ def test_a_tenant_cannot_leave_it(served: Served) -> None:
         os.link(target / "file", served.control / "volumes/file")
 
 
+def test_what_is_read_of_it_is_not_noted_in_the_pool(served: Served) -> None:
+    served.create("read", SIZE)
+    image = served.control / "volumes/read/disk.img"
+    os.utime(image, (0, 0))  # relatime would note the next read
+    assert image.read_bytes()
+    assert image.stat().st_atime == 0
+
+
 def test_growth_without_room_keeps_the_size_of_the_file(served: Served, pool: Path) -> None:
     volume = served.create("stays", SIZE, thin="false")
     image = served.control / "volumes/stays/disk.img"
