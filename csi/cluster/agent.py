@@ -90,4 +90,5 @@ class Agent:
             certificate=self._credentials.certificate.decode(),
             address=self._address,
             pools=self._provisioner.facts(),
+            only_if_unused=True,
         )

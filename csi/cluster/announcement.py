@@ -25,12 +25,16 @@ _PORTS = 65536
 
 
 class Announcement(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One process. address: 'ip:port' of a node's Controller, '' of a controller; certificate: PEM."""
+    """One process. address: 'ip:port' of a node's Controller, '' of a controller; certificate: PEM.
+
+    only_if_unused: whether the node knows the condition of `csi.cluster.orphans`, and would not delete without it.
+    """
 
     schema: int
     certificate: Annotated[str, msgspec.Meta(max_length=LONGEST_PEM)]
     address: Annotated[str, msgspec.Meta(max_length=300)] = ""
     pools: Annotated[tuple[PoolFacts, ...], msgspec.Meta(max_length=_MOST_POOLS)] = ()
+    only_if_unused: bool = False
 
     def check_address(self) -> None:
         """Raise ValueError unless the address is 'ip:port': a name would be looked up, and some mean a socket."""

@@ -43,6 +43,7 @@ class Node:
     certificate: str
     server_name: str
     pools: tuple[PoolFacts, ...]
+    only_if_unused: bool = False
 
     def pool_named(self, name: str) -> PoolFacts | None:
         """Give the pool of that name, the first one where the name is ''; None where it has none."""
@@ -246,4 +247,5 @@ def _node(name: str, lease: Lease, known: Node | None) -> Node:
         if known is None or known.address:
             log.warning("a node's announcement cannot be used", node=name, error=str(error))
         said, server_name = _UNUSABLE, ""
-    return Node(name, suited(name), uid, said.address, said.certificate, server_name, said.pools)
+    ways = said.address, said.certificate, server_name
+    return Node(name, suited(name), uid, *ways, said.pools, said.only_if_unused)

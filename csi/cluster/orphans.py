@@ -1,6 +1,7 @@
 """A DeleteVolume that goes on only if nobody ever used the volume: what a controller may ask its nodes for.
 
-It is the ordinary call with one more word in its metadata, so it takes the same way as every other.
+It is the ordinary call with one more word in its metadata, so it takes the same way as every other. Who does not know
+that word deletes without a condition: only a node that announces `only_if_unused` may be sent it.
 """
 
 # ruff: noqa: N802 - the methods have the RPCs' names

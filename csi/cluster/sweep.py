@@ -63,6 +63,7 @@ class Sweep:
         self._age_s, self._pause_s = settings.orphan_age_seconds, settings.orphan_sweep_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        self._unable: set[str] = set()  # names of nodes that were said to be left out
         self.sweeps = 0
         self.discarded = 0
         self.found = 0
@@ -89,7 +90,7 @@ class Sweep:
     def sweep(self) -> None:
         """Look once. The volumes are read before what may want them: what is made meanwhile is not seen at all."""
         volumes: dict[str, Node] = {}
-        for node in self._nodes.directory.nodes():
+        for node in self._able():
             try:
                 volumes |= dict.fromkeys(self._volumes_on(node), node)
             except (ProvisionerError, ForwardedStatus) as error:
@@ -101,6 +102,15 @@ class Sweep:
             by_node.setdefault(volumes[volume_id].name, []).append(volume_id)
         for found in by_node.values():
             self._deal_with(volumes[found[0]], found)
+
+    def _able(self) -> list[Node]:
+        """Give the nodes that may be sent the condition: any other, of an earlier release, would delete without it."""
+        nodes = self._nodes.directory.nodes()
+        unable = {node.name for node in nodes if not node.only_if_unused}
+        for name in sorted(unable - self._unable):
+            log.warning("node left out of the sweep until its agent is upgraded", node=name)
+        self._unable = unable
+        return [node for node in nodes if node.only_if_unused]
 
     def _volumes_on(self, node: Node) -> list[str]:
         """List a node's volumes, those of pools that are its own."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import structlog
 
 from csi.cluster import announcement, leases
 from csi.cluster.announcement import SCHEMA, Announcement
@@ -46,16 +47,17 @@ class World:
         told = (facts(pool_id, f"p{i}" if i else "default") for i, pool_id in enumerate(pools or (OURS,)))
         self.announce_pools(credentials, *told)
 
-    def announce_pools(self, credentials: Credentials, *told: PoolFacts) -> None:
+    def announce_pools(self, credentials: Credentials, *told: PoolFacts, only_if_unused: bool = True) -> None:
         certificate = credentials.certificate.decode()
-        said = announcement.encode(Announcement(SCHEMA, certificate, f"127.0.0.1:{self.port}", told))
+        said = announcement.encode(Announcement(SCHEMA, certificate, f"127.0.0.1:{self.port}", told, only_if_unused))
         path = leases.path_of(NAMESPACE, "node-evil")
         body = leases.body(NAMESPACE, "node-evil", {announcement.ANNOTATION: said}, leases.spec_of("x", 60))
         self.cluster.api.put(path, body)
 
         def known() -> bool:
             node = self.cluster.controlling.directory.node("evil")
-            return node is not None and (node.certificate, node.pools) == (certificate, told)
+            found = node and (node.certificate, node.pools, node.only_if_unused)
+            return found == (certificate, told, only_if_unused)
 
         eventually(known)
 
@@ -296,6 +298,19 @@ def test_a_sweep_sends_a_node_nothing_but_its_own(world: World) -> None:
     assert asked == [f"{OURS}.pvc-{uid}"]
     found = world.cluster.nodes["a"].provisioner.volumes.get(victim)
     assert found.volume_id == victim, "a node decides itself, and this volume is young"
+
+
+def test_a_node_of_a_release_that_deletes_without_the_condition_is_left_out_of_the_sweep(world: World) -> None:
+    asked: list[str] = []
+    world.liar.answers["DeleteVolume"] = lambda request: asked.append(request.volume_id)
+    entry = csi_pb2.ListVolumesResponse.Entry(volume=volume(f"{OURS}.pvc-5d0cbb1c-3bd6-4b3e-9bb0-000000000001"))
+    world.liar.answers["ListVolumes"] = csi_pb2.ListVolumesResponse(entries=[entry])
+    world.announce_pools(world.credentials, facts(OURS), only_if_unused=False)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            world.cluster.controlling.sweep.sweep()
+    assert (asked, world.cluster.controlling.sweep.found) == ([], 0)
+    assert [line["node"] for line in lines if "until its agent is upgraded" in line["event"]] == ["evil"]
 
 
 def test_a_lease_that_calls_itself_a_controller_s_opens_nothing(world: World) -> None:

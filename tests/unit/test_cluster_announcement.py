@@ -27,7 +27,8 @@ def test_a_later_release_may_say_more() -> None:
 
 
 def test_an_earlier_release_may_say_less() -> None:
-    assert decode('{"schema": 1, "certificate": "PEM"}').pools == ()
+    found = decode('{"schema": 1, "certificate": "PEM"}')
+    assert (found.pools, found.only_if_unused) == ((), False)
 
 
 @pytest.mark.parametrize(
