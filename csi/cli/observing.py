@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_SCAN = "the first scan has not ended"
+_AWAITED = {"controller": "the Leases of the cluster were not read yet, or this controller holds no slot"}
+
 
 @contextmanager
 def observed(role: str, host: str, port: int, ready: Callable[[], bool]) -> Iterator[Metrics | None]:
@@ -29,7 +32,7 @@ def observed(role: str, host: str, port: int, ready: Callable[[], bool]) -> Iter
     from csi.server.metrics import Metrics  # noqa: PLC0415 - likewise
 
     metrics = Metrics(role)
-    server = HttpServer(host, port, pages(ready, metrics))
+    server = HttpServer(host, port, pages(ready, metrics, _AWAITED.get(role, _SCAN)))
     server.start()
     log.info("serving http", host=host or "all addresses", port=server.port)
     try:

@@ -43,17 +43,17 @@ Page = Callable[[str], Answer]
 """Is given the request's Accept header."""
 
 
-def pages(ready: Callable[[], bool], metrics: Metrics) -> Mapping[str, Page]:
-    """Give the pages of a server.
+def pages(ready: Callable[[], bool], metrics: Metrics, awaited: str) -> Mapping[str, Page]:
+    """Give the pages of a server. awaited: why it is not ready as long as it is not, in words.
 
     healthz says that this process answers, and asks nobody else: a dead disk, API or peer is not healed by a
-    restart. readyz says that the first scan has ended.
+    restart. readyz says that calls can be answered.
     """
 
     def show_ready(_accept: str) -> Answer:
         if ready():
             return Answer(HTTPStatus.OK, _TEXT, b"ready\n")
-        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"not ready: the first scan has not ended\n")
+        return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"not ready: {awaited}\n".encode())
 
     return {
         "/healthz": lambda _accept: Answer(HTTPStatus.OK, _TEXT, b"ok\n"),

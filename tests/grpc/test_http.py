@@ -46,7 +46,7 @@ def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
 @contextmanager
 def serving(host: str = "127.0.0.1", *, ready: bool = True) -> Iterator[int]:
     """Serve the pages of a server that is ready, or not, in this process; gives the port."""
-    server = HttpServer(host, 0, pages(lambda: ready, Metrics("node")))
+    server = HttpServer(host, 0, pages(lambda: ready, Metrics("node"), "so far"))
     server.start()
     try:
         yield server.port
@@ -98,7 +98,7 @@ def test_it_lives_while_it_waits_for_a_pool_and_is_not_ready(real: tuple[Served,
         waiting.launch()
         _until_connected(number)
         assert get(number, "/healthz")[0] == 200
-        assert get(number, "/readyz")[0] == 503
+        assert get(number, "/readyz") == (503, "not ready: the first scan has not ended\n")
         first.stop()
         waiting.wait_ready()
         assert get(number, "/readyz")[0] == 200
@@ -119,7 +119,7 @@ def _until_connected(number: int) -> None:
 def test_no_readiness_before_the_first_scan() -> None:
     with serving(ready=False) as number:
         assert get(number, "/healthz")[0] == 200
-        assert get(number, "/readyz") == (503, "not ready: the first scan has not ended\n")
+        assert get(number, "/readyz") == (503, "not ready: so far\n")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])

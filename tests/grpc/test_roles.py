@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from csi.pb import csi_pb2
+from tests.grpc.test_http import free_port, get
 from tests.grpc.test_serve import run_serve, write_config
 from tests.support.clustered import eventually
 from tests.support.fakes import refusal
@@ -85,4 +86,15 @@ def test_a_controller_without_an_api_server_is_not_ready_and_waits(tmp_path: Pat
         caught = refusal(controller.controller.ListVolumes, csi_pb2.ListVolumesRequest())
         assert caught.code is grpc.StatusCode.UNAVAILABLE
         assert "still reading who is in the cluster" in caught.message
+        assert controller.stop() == 0
+
+
+def test_a_controller_without_an_api_server_lives_and_says_what_it_waits_for(tmp_path: Path) -> None:
+    port = free_port()
+    with served({}, tmp_path, options=("--role", "controller", "--http-port", str(port)), start=False) as controller:
+        controller.launch()
+        eventually(lambda: "serving http" in controller.log_text())
+        assert get(port, "/healthz") == (200, "ok\n")
+        waits = "not ready: the Leases of the cluster were not read yet, or this controller holds no slot\n"
+        assert get(port, "/readyz") == (503, waits)
         assert controller.stop() == 0
