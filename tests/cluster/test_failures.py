@@ -56,9 +56,14 @@ def await_all_bound(scene: Scene, before: set[str]) -> None:
 
 
 def test_agent_killed_in_the_middle_of_creates(scene: Scene, kube: Kube) -> None:
-    before, container = all_volumes(), container_id(agent(kube, nodes()[0]))
-    make_claims(scene)
-    signal_container(nodes()[0], container)
+    before, node = all_volumes(), nodes()[0]
+    scene.claim("before", node=node.name)
+    scene.bound("before")  # so that there is a leader
+    container = container_id(agent(kube, node))
+    with frozen(node, container):
+        make_claims(scene)
+        scene.wait_event("c0", "Provisioning")  # of this node, and open: nobody can answer for it
+        signal_container(node, container)
     await_all_bound(scene, before)
     renew(kube, AGENTS)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
 from typing import Any
 
-from tests.cluster.driver import wait_ready
+from tests.cluster.driver import AGENTS, CONTROLLERS, wait_ready
 from tests.cluster.kube import Kube, Object, is_bound
 from tests.cluster.lab.install import install, lab_values
 from tests.cluster.lab.places import wait_until
-from tests.cluster.lab.site import Node, nodes
+from tests.cluster.lab.site import NAMESPACE, Node, nodes
 from tests.cluster.lab.volumes import all_volumes, record_of
 from tests.cluster.manifests import MOUNT
 from tests.cluster.scene import Scene
@@ -34,13 +35,15 @@ def test_upgrade_fails_no_claim_and_disturbs_no_pod(scene: Scene, kube: Kube) ->
                 return
 
     making = threading.Thread(target=make_claims)
+    old, mark = pod_uids(kube), secrets.token_hex(4)
     making.start()
     try:
-        install("--set", "node.podAnnotations.upgrade=tried", "--set", "controller.podAnnotations.upgrade=tried")
+        install("--set-string", f"node.podAnnotations.upgrade={mark},controller.podAnnotations.upgrade={mark}")
         wait_ready(kube)
     finally:
         done.set()
         making.join()
+    wait_until(lambda: old.isdisjoint(pod_uids(kube)), "each agent and each controller is another one")
     claims = [f"c{number}" for number in range(len(made))]
     assert len(claims) > 10
 
@@ -53,6 +56,15 @@ def test_upgrade_fails_no_claim_and_disturbs_no_pod(scene: Scene, kube: Kube) ->
     assert writer["status"]["containerStatuses"][0]["restartCount"] == 0
     seconds = [int(line) for line in scene.run("writer", f"cat {MOUNT}/log").split()]
     assert max(later - earlier for earlier, later in itertools.pairwise(seconds)) <= 3
+
+
+def pod_uids(kube: Kube) -> set[str]:
+    """Give the uids of the pods of agents and controllers."""
+    found = {
+        pod["metadata"]["uid"] for selector in (AGENTS, CONTROLLERS) for pod in kube.list("Pod", NAMESPACE, selector)
+    }
+    assert len(found) > len(nodes()), "an agent on each node, and controllers"
+    return found
 
 
 def values_with_class(**parameters: str) -> dict[str, Any]:
