@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from csi.cluster.connection import Connection
 
-# A half-open connection would else hang for ever. On a watch something comes at least every minute: a bookmark.
+# A half-open connection would else hang for ever. On a watch something comes about every minute: a bookmark.
 _CONNECT_S = 5.0
 _READ_S = 15.0
-_WATCH_READ_S = 150.0
+_WATCH_READ_S = 75.0
 _CHUNK_BYTES = 65536
 _APPLY = "application/apply-patch+yaml"
 _AGENT = "csi-local-path"
