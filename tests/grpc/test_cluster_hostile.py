@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -204,6 +206,25 @@ def test_a_node_that_keeps_calls_waiting_keeps_the_others_threads_free(world: Wo
         world.liar.held.set()
         codes = {one.result().code for one in hung}
     assert codes <= {Code.NOT_FOUND, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+
+
+def test_a_node_that_accepts_and_never_speaks_costs_the_next_caller_nothing(world: World) -> None:
+    lookup = world.cluster.controller.ControllerGetVolume
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        world.port = silent.getsockname()[1]
+        world.announce(new_credentials())
+        assert refusal(lookup, by_id(f"{OURS}.a")).code is Code.UNAVAILABLE
+        # A connection is given 3 s: who waited for another would miss this deadline.
+        assert refusal(partial(lookup, timeout=2), by_id(f"{OURS}.a")).code is Code.UNAVAILABLE
+
+
+def test_a_node_is_shown_no_token(world: World) -> None:
+    secret = (("authorization", "Bearer secret"),)
+    call = world.cluster.controller.ControllerGetVolume.future(by_id(f"{OURS}.a"), metadata=secret)
+    assert isinstance(call.exception(), grpc.RpcError)
+    world.cluster.controlling.sweep.sweep()
+    assert len(world.liar.metadata) >= 2
+    assert not any("authorization" in heard for heard in world.liar.metadata)
 
 
 def test_a_node_that_changes_its_certificate_again_and_again_costs_little(world: World) -> None:

@@ -244,6 +244,18 @@ def test_a_node_that_does_not_answer(own: Cluster) -> None:
     assert room(own, "a") > 0
 
 
+def test_a_node_whose_disk_is_away_is_given_up_for_new_volumes_alone(own: Cluster) -> None:
+    node = own.add("a", "default")
+    own.control()
+    made = own.controller.CreateVolume(creation("pvc-1", "a")).volume
+    away = (node.folder / "default").rename(node.folder / "away")
+    eventually(lambda: refusal(own.controller.CreateVolume, creation("pvc-2", "a")).code is Code.RESOURCE_EXHAUSTED)
+    assert refusal(own.controller.ControllerGetVolume, by_id(made.volume_id)).code is Code.UNAVAILABLE
+    away.rename(node.folder / "default")
+    eventually(lambda: room(own, "a") > 0)
+    assert own.controller.CreateVolume(creation("pvc-1", "a")).volume.volume_id == made.volume_id
+
+
 def test_a_node_object_that_is_gone_frees_its_claims_at_once(own: Cluster) -> None:
     node = own.add("a", "default")
     own.control()

@@ -30,10 +30,12 @@ class Liar(csi_pb2_grpc.ControllerServicer):
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.room = "{}"
+        self.metadata: list[dict[str, str | bytes]] = []  # of each call that came
         self.held = threading.Event()  # no answer comes while it is not set
         self.held.set()
 
     def _answer(self, method: str, request: Any, context: grpc.ServicerContext) -> Any:
+        self.metadata.append(dict(context.invocation_metadata()))
         self.held.wait()
         context.set_trailing_metadata(((ROOM, self.room),))
         if method not in self.answers:
