@@ -6,6 +6,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.pki import CA, PKI
@@ -23,7 +24,12 @@ def prepare() -> None:
     run("ip", "link", "add", BRIDGE, "type", "bridge")
     run("ip", "address", "add", f"{HUB_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
-    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    let_forward()
+
+
+def let_forward() -> None:
+    """Let the kernel pass packets on, in the network namespace that this process is in."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
 
 
 def programs() -> list[Program]:

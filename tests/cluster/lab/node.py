@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.cluster.lab import cgroups, pki
 from tests.cluster.lab.commands import run
+from tests.cluster.lab.hub import let_forward
 from tests.cluster.lab.places import wait_until
 from tests.cluster.lab.pools import mount_pools
 from tests.cluster.lab.site import HUB_ADDRESS, Node, nodes, program
@@ -78,7 +79,7 @@ def _prepare_network(node: Node) -> None:
     for other in nodes():
         if other != node:
             run("ip", "route", "add", other.pods, "via", other.address)
-    run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    let_forward()
 
 
 def _write_settings(node: Node) -> None:
