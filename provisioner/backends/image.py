@@ -20,7 +20,7 @@ import structlog
 from provisioner import filesystems, loops
 from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import finish_root
-from provisioner.backends.mounting import mount_patiently, refused, repair
+from provisioner.backends.mounting import check_options, mount_patiently, note_options, refused, repair
 from provisioner.capabilities import filesystem_options
 from provisioner.disk import Disk
 from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, Unavailable
@@ -177,8 +177,11 @@ class ImageBackend:
             raise TargetOccupied(f"staging_target_path {target.path!r}: wanted a directory, found something else")
         elif found.mount_root and not self.shows(record, found):
             raise TargetOccupied(f"staging_target_path {target.path!r}: something else is mounted there")
+        options = filesystem_options(capability)
         if found is None or not found.mount_root:
-            self._mount(record, target, filesystem_options(capability))
+            self._mount(record, target, options)
+        else:
+            check_options(self._volumes_fd, record, options)
         self.grow(record, target)
         self._finish(record, target)
         return True
@@ -187,6 +190,7 @@ class ImageBackend:
         with ExitStack() as stack:
             devices = self._devices(record)
             if devices:  # a mount of it lives on, perhaps where we cannot see it: another device would destroy it
+                check_options(self._volumes_fd, record, options)
                 number = devices[0]
                 device_fd = stack.enter_context(loops.opened(number))
             else:
@@ -195,6 +199,7 @@ class ImageBackend:
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
                 number = self._note(device_fd)
                 repair(record, number, device_fd, self._staging_fd)
+                note_options(self._volumes_fd, record, options)
             try:
                 mount_patiently(loop.device_path(number), target, record.fs_type, options)
             except OSError as error:
