@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from provisioner.commands import CommandError, installed, path_for, run, started
 from provisioner.linux.blkdev import size_bytes
-from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs
+from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs, xfs_bytes
 
 _MAKE_S = 300.0
 _CHECK_S = 3600.0  # of a large one after a crash; the caller's retries are told that it goes on
@@ -30,6 +30,7 @@ class Kind:
     """One kind of filesystem. least_bytes: no smaller one can be.
 
     grow: takes an open directory, its device and the most bytes that it may have; gives those that it has then.
+    size_bytes: reads from an image or a device how large the filesystem is, 0 where it does not know.
     """
 
     make: tuple[str, ...]
@@ -40,6 +41,7 @@ class Kind:
     package: str
     least_bytes: int
     grow: Callable[[int, int, int], int]
+    size_bytes: Callable[[int], int]
     grow_unmounted: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
     inodes: str = ""
@@ -57,6 +59,7 @@ KINDS = {
         package="e2fsprogs",
         least_bytes=4 * MIB,
         grow=grow_ext4,
+        size_bytes=ext4_bytes,
         grow_unmounted=("resize2fs",),
         undo=("e2undo",),
         inodes="-N",
@@ -72,6 +75,7 @@ KINDS = {
         package="xfsprogs",
         least_bytes=300 * MIB,
         grow=grow_xfs,
+        size_bytes=xfs_bytes,
     ),
 }
 

@@ -111,12 +111,9 @@ class ImageBackend:
             raise
 
     def _enlarge(self, record: Record, size_bytes: int) -> None:
-        fd = self._open(record)
-        try:
+        with self._opened(record) as fd:
             _set_size(fd, size_bytes, thin=record.thin)
             os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def grown(self, record: Record) -> None:
         """Show a raw block volume's size on its devices; a filesystem grows by `grow`."""
@@ -141,8 +138,13 @@ class ImageBackend:
             for number in numbers:
                 loops.let_grow(number)
 
-    def _open(self, record: Record) -> int:
-        return openat2(f"{record.folder}/{IMAGE}", os.O_RDWR | os.O_NONBLOCK, resolve=WITHIN, dir_fd=self._volumes_fd)
+    @contextmanager
+    def _opened(self, record: Record) -> Iterator[int]:
+        fd = openat2(f"{record.folder}/{IMAGE}", os.O_RDWR | os.O_NONBLOCK, resolve=WITHIN, dir_fd=self._volumes_fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _look(self, folder: str) -> Statx:
         return statx(f"{folder}/{IMAGE}", dir_fd=self._volumes_fd, flags=AT_SYMLINK_NOFOLLOW)
@@ -194,8 +196,7 @@ class ImageBackend:
                 number = devices[0]
                 device_fd = stack.enter_context(loops.opened(number))
             else:
-                image_fd = self._open(record)
-                stack.callback(os.close, image_fd)
+                image_fd = stack.enter_context(self._opened(record))
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
                 number = self._note(device_fd)
                 repair(record, number, device_fd, self._staging_fd)
@@ -253,13 +254,10 @@ class ImageBackend:
         """Cut off what an unfinished growth left beyond a size, or only blank room; False where it stays."""
         if self._look(record.folder).size_bytes <= size_bytes:
             return True
-        fd = self._open(record)
-        try:
+        with self._opened(record) as fd:
             if only_blank and not is_blank_from(fd, size_bytes):
                 return False
             os.ftruncate(fd, size_bytes)
-        finally:
-            os.close(fd)
         return True
 
     def unstaged(self, record: Record) -> None:
@@ -284,13 +282,9 @@ class ImageBackend:
             if flags == (loop.LO_FLAGS_READ_ONLY if readonly else 0):  # one with autoclear goes with its last user
                 return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._fit_device(record)
-        image_fd = self._open(record)
-        try:
-            with loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
-                path = loop.device_path(self._note(fd))
-                return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        finally:
-            os.close(image_fd)
+        with self._opened(record) as image_fd, loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
+            path = loop.device_path(self._note(fd))
+            return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def shows(self, record: Record, found: Statx) -> bool:
         """Tell whether a mount, or the node of a device, is of this volume."""
@@ -328,11 +322,18 @@ class ImageBackend:
         )
 
     def illness(self, record: Record) -> str:
-        """Find an image that has not the size of its record."""
-        found = self._look(record.folder).size_bytes
-        if found == record.capacity_bytes:
-            return ""
-        return f"the image has {found} bytes, wanted {record.capacity_bytes}; what is too much goes at its next mount"
+        """Find an image that lost its end, or shows more than its record says; the file alone may, while it grows."""
+        wanted, found = record.capacity_bytes, self._look(record.folder).size_bytes
+        if found < wanted:
+            return f"the image has {found} bytes, wanted {wanted}"
+        shown = self._shown_bytes(record)
+        return "" if shown <= wanted else f"it has {shown} bytes, wanted {wanted}; expand the volume to them"
+
+    def _shown_bytes(self, record: Record) -> int:
+        if record.block:
+            return max(map(loops.size_of, self._devices(record)), default=0)
+        with self._opened(record) as fd:
+            return KINDS[record.fs_type].size_bytes(fd)
 
     def escaped(self, record: Record, pace: Paced) -> str:  # noqa: ARG002  the Protocol names it
         """Find nothing: nobody slips out of an image."""

@@ -15,9 +15,10 @@ from provisioner.linux.ioctl import ioctl, ior, iow
 _SUPERBLOCK_BYTES = 1024
 _EXT4_BLOCKS_LO_LOGSIZE_BLOCKS_HI = (0x4, 0x18, 0x150)
 
-# s_magic, s_state, s_feature_incompat.
-_EXT4_MAGIC_STATE_INCOMPAT = ((0x38, 0x3A), (0x3A, 0x3C), (0x60, 0x64))
-_MAGIC, _VALID_FS, _INCOMPAT_RECOVER = 0xEF53, 1, 0x4
+# s_magic at 0x38, s_state, s_feature_incompat.
+_EXT4_STATE_INCOMPAT = ((0x3A, 0x3C), (0x60, 0x64))
+_MAGIC, _VALID_FS, _INCOMPAT_RECOVER = b"\x53\xef", 1, 0x4
+_XFS_SUPERBLOCK = struct.Struct(">4sIQ")  # struct xfs_dsb: sb_magicnum, sb_blocksize, sb_dblocks
 
 _U64 = struct.Struct("=Q")
 _XFS_GEOMETRY_V1 = struct.Struct("=IIIIIIIIQ72x")  # blocksize, 6 not ours, imaxpct, datablocks
@@ -29,17 +30,23 @@ XFS_IOC_FSGROWFSDATA = iow("X", 110, _XFS_GROWFS_DATA.size)
 
 
 def ext4_bytes(device_fd: int) -> int:
-    """Read from its superblock how large an ext4 is, mounted or not."""
+    """Read from its superblock how large an ext4 is, mounted or not; 0 where there is none."""
     head = os.pread(device_fd, _SUPERBLOCK_BYTES, _SUPERBLOCK_BYTES)
     low, shift, high = (int.from_bytes(head[at : at + 4], "little") for at in _EXT4_BLOCKS_LO_LOGSIZE_BLOCKS_HI)
-    return (high << 32 | low) * (1024 << shift)
+    return (high << 32 | low) * (1024 << shift) if head[0x38:0x3A] == _MAGIC else 0
+
+
+def xfs_bytes(device_fd: int) -> int:
+    """Read from its superblock how large an XFS is; of a mounted one it may lag behind. 0 where there is none."""
+    magic, block_bytes, blocks = _XFS_SUPERBLOCK.unpack(os.pread(device_fd, _XFS_SUPERBLOCK.size, 0))
+    return blocks * block_bytes if magic == b"XFSB" else 0
 
 
 def ext4_is_clean(device_fd: int) -> bool:
     """Tell whether an ext4 was unmounted, and has met no error."""
     head = os.pread(device_fd, _SUPERBLOCK_BYTES, _SUPERBLOCK_BYTES)
-    magic, state, incompat = (int.from_bytes(head[at:end], "little") for at, end in _EXT4_MAGIC_STATE_INCOMPAT)
-    return (magic, state, incompat & _INCOMPAT_RECOVER) == (_MAGIC, _VALID_FS, 0)
+    state, incompat = (int.from_bytes(head[at:end], "little") for at, end in _EXT4_STATE_INCOMPAT)
+    return (head[0x38:0x3A], state, incompat & _INCOMPAT_RECOVER) == (_MAGIC, _VALID_FS, 0)
 
 
 def grow_ext4(fd: int, device_fd: int, most_bytes: int) -> int:
