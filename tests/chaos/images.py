@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from provisioner import loops
 from provisioner.errors import Precondition
+from provisioner.linux.loop import LO_FLAGS_READ_ONLY
 from provisioner.model import AccessMode, Capability, CapacityRange
+from tests.chaos import starts
 from tests.chaos.operations import SUBJECT_BYTES, Base, sizes
 from tests.chaos.world import World, wait_until
 from tests.support.provisioned import MIB, MULTI, PATIENT, at, wanted
@@ -27,6 +30,7 @@ class ImageBase(Base):
     """A pool with a sibling in use; the subject is an image."""
 
     capability = MULTI
+    size_bytes = SUBJECT_BYTES
     before: tuple[str, ...] = ()  # names of the targets that are mounted before the operation
     after: tuple[str, ...] = ()  # and of those after it
     _same_process = False
@@ -65,7 +69,7 @@ class ImageBase(Base):
     def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
         """Before or after, and nothing in between; the file is there, and at most one device."""
         found = sizes(provisioner)
-        assert found == {"subject": SUBJECT_BYTES}, found
+        assert found == {"subject": self.size_bytes}, found
         names = sorted(mount.mount_point.rpartition("/")[2] for mount in world.mounts())
         both = [sorted(("sibling", *targets)) for targets in (self.before, self.after)]
         assert names in both[1 if done else 0 :], names
@@ -156,6 +160,26 @@ class ImageStage(ImageBase):
         return "staged"
 
 
+class ImageGrow(ImageStage):
+    """NodeStageVolume of an image that has grown: its filesystem is checked, and grown before it is mounted."""
+
+    # The calls of the programs are not ours, and how often what they say is read depends on how fast they are.
+    only = r"^ioctl|^mount|^unlink|staging|disk\.img"
+    size_bytes = _MORE_BYTES
+
+    def arrange(self, world: World, provisioner: Provisioner) -> None:
+        """Expand it while nobody has it."""
+        super().arrange(world, provisioner)
+        provisioner.volumes.expand(world.subject, CapacityRange(_MORE_BYTES), MULTI, PATIENT)
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """What is staged has grown."""
+        super().inspect(world, provisioner, done=done)
+        if done:
+            df = os.statvfs(world.targets / "staged")
+            assert SUBJECT_BYTES < df.f_blocks * df.f_frsize <= _MORE_BYTES
+
+
 class ImageUnstage(ImageBase):
     """NodeUnstageVolume of an image."""
 
@@ -190,6 +214,54 @@ class BlockPublish(ImageBase):
         return "published"
 
 
+class BlockPublishReadonly(BlockPublish):
+    """NodePublishVolume of a raw block volume that must refuse writes: a device apart."""
+
+    def publish(self, world: World, provisioner: Provisioner) -> None:
+        """Publish it read-only."""
+        provisioner.publishing.publish(
+            at(
+                world.subject,
+                world.targets / "subject",
+                _BLOCK,
+                staged=str(world.targets / "staged"),
+                readonly=True,
+            ),
+            PATIENT,
+        )
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """What is published refuses writes."""
+        super().inspect(world, provisioner, done=done)
+        if done:
+            assert all(loops.flags_of(number) & LO_FLAGS_READ_ONLY for number in devices(world))
+
+
+class BlockExpand(ImageBase):
+    """ControllerExpandVolume of a raw block volume that is published."""
+
+    commit = r"^rename.*staging.*volumes>, \"subject/volume.json\""
+    capability = _BLOCK
+    before = after = ("subject",)
+
+    def act(self, world: World, provisioner: Provisioner) -> str:
+        """Expand."""
+        wanted_range = CapacityRange(_MORE_BYTES)
+        return str(provisioner.volumes.expand(world.subject, wanted_range, _BLOCK, PATIENT).capacity_bytes)
+
+    def look(self, world: World) -> None:
+        """The device never shows more than the record says."""
+        super().look(world)
+        record = json.loads((world.control / "volumes/subject/volume.json").read_bytes())
+        assert [loops.size_of(number) <= record["capacity_bytes"] for number in devices(world)] == [True]
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """The old size, or the new one, of record and device."""
+        size = sizes(provisioner)["subject"]
+        assert size in ((_MORE_BYTES,) if done else (SUBJECT_BYTES, _MORE_BYTES))
+        assert [loops.size_of(number) for number in devices(world)] == [size]
+
+
 class BlockUnpublish(ImageBase):
     """NodeUnpublishVolume of a raw block volume, which lets its device go."""
 
@@ -200,6 +272,42 @@ class BlockUnpublish(ImageBase):
         """Unpublish."""
         provisioner.publishing.unpublish(world.subject, str(world.targets / "subject"), PATIENT)
         return "unpublished"
+
+
+class _Erasing(starts.Erasing):
+    """The eraser, twice: what shows the image is detached first, which takes the kernel a moment."""
+
+    def __call__(self) -> str:
+        super().__call__()
+        self.in_another_thread(lambda: wait_until(lambda: devices(self.world) == [], "the device is not detached"))
+        return super().__call__()
+
+
+class ImageErase(starts.Erase):
+    """The erasing of an image that a device still shows."""
+
+    # How many devices are looked at for those of the image depends on what other lanes do: their calls are no points.
+    only = r"disk\.img|^unlink|^rmdir"
+    eraser = _Erasing
+
+    def make_subject(self, world: World, provisioner: Provisioner) -> None:
+        """Make a raw block volume, and leave it a device."""
+        asked = wanted("subject", SUBJECT_BYTES, backend="image", thin="true")
+        provisioner.volumes.create(type(asked)(asked.name, asked.capacity, (_BLOCK,), asked.parameters), PATIENT)
+        image_fd = os.open(world.control / "volumes/subject/disk.img", os.O_RDWR)
+        with loops.attached(image_fd, autoclear=False):
+            os.close(image_fd)
+
+    def inspect(self, world: World, provisioner: Provisioner, *, done: bool) -> None:
+        """No device is left."""
+        super().inspect(world, provisioner, done=done)
+        wait_until(lambda: devices(world) == [], "loop devices are left")
+
+    def clean(self, place: Path) -> None:
+        """Detach it, should the operation not have been checked."""
+        for number in devices(World(place)):
+            loops.detach(number)
+        super().clean(place)
 
 
 def devices(world: World) -> list[int]:

@@ -25,13 +25,17 @@ SCENARIOS: dict[str, Scenario] = {
     "image-create": images.ImageCreate(),
     "image-expand": images.ImageExpand(),
     "image-stage": images.ImageStage(),
+    "image-grow": images.ImageGrow(),
     "image-unstage": images.ImageUnstage(),
     "image-publish": images.ImagePublish(),
     "block-publish": images.BlockPublish(),
+    "block-publish-readonly": images.BlockPublishReadonly(),
+    "block-expand": images.BlockExpand(),
     "block-unpublish": images.BlockUnpublish(),
     "sweep": starts.Sweep(),
     "init": starts.Init(),
     "erase": starts.Erase(),
+    "image-erase": images.ImageErase(),
 }
 
 # Of the means whose filesystem holds the size; on a disk that can.

@@ -20,6 +20,7 @@ from tests.chaos.world import World, fill, freed, wait_until
 from tests.support.provisioned import PATIENT, at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.chaos.scenario import Operation
@@ -103,10 +104,11 @@ class Init(Sweep):
             provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
 
 
-class _Erasing:
+class Erasing:
     """The eraser and the look after limits, step by step; where the disk frees later, it is waited for between."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         pool = world.settings.pools[0]
         self._disk = Disk(pool, readonly=True)
         self._backends = Backends(pool, self._disk)
@@ -122,7 +124,7 @@ class _Erasing:
         with disk_faults("erase"):
             self._erase()
             if self._disk.fs_type == "btrfs":
-                self._wait()
+                self.in_another_thread(lambda: freed(self._disk.volumes_fd))
                 self._erase()
             self._backends.tend()
         return "erased"
@@ -132,9 +134,9 @@ class _Erasing:
         if self._trash.obstacles:
             raise Unavailable(f"not erased: {self._trash.obstacles}")
 
-    def _wait(self) -> None:
-        """Wait in another thread, which nobody traces: how many calls that takes is chance."""
-        waiting = threading.Thread(target=freed, args=(self._disk.volumes_fd,))
+    def in_another_thread(self, wait: Callable[[], None]) -> None:
+        """Wait in a thread that nobody traces: how many calls that takes is chance."""
+        waiting = threading.Thread(target=wait)
         waiting.start()
         waiting.join()
 
@@ -146,16 +148,22 @@ class _Erasing:
 class Erase(Base):
     """The erasing of deleted volumes, which the provisioner does in a thread of its own."""
 
+    eraser = Erasing
+
     def prepare(self, place: Path) -> Operation:
         """Leave a deleted volume with directories, and let nobody erase it."""
         world = World(place)
         with world.running() as provisioner:
             volume_id = world.make(provisioner, "sibling")
             provisioner.publishing.publish(at(volume_id, world.targets / "sibling"), PATIENT)
-            world.make(provisioner, "subject", SUBJECT_BYTES)
-            self.fill(world, provisioner)
+            self.make_subject(world, provisioner)
         os.rename(world.control / "volumes/subject", world.control / "trash/subject.20200101T000000Z-0")
-        return _Erasing(world)
+        return self.eraser(world)
+
+    def make_subject(self, world: World, provisioner: Provisioner) -> None:
+        """Make the subject, and fill it."""
+        world.make(provisioner, "subject", SUBJECT_BYTES)
+        self.fill(world, provisioner)
 
     def fill(self, world: World, provisioner: Provisioner) -> None:
         """Put more into the subject than every volume has."""
