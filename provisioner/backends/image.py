@@ -103,17 +103,14 @@ class ImageBackend:
         """Enlarge the file; nothing shows that yet."""
         before = self._look(record.folder).size_bytes
         try:
-            self._enlarge(record, capacity_bytes)
+            with self._opened(record) as fd:
+                _set_size(fd, capacity_bytes, thin=record.thin)
+                os.fsync(fd)
             yield
         except OSError:
             with suppress(OSError):  # else that is done at its next mount
                 self._cut(record, before)
             raise
-
-    def _enlarge(self, record: Record, size_bytes: int) -> None:
-        with self._opened(record) as fd:
-            _set_size(fd, size_bytes, thin=record.thin)
-            os.fsync(fd)
 
     def grown(self, record: Record) -> None:
         """Show a raw block volume's size on its devices; a filesystem grows by `grow`."""
@@ -344,8 +341,7 @@ class ImageBackend:
 
         A filesystem gets what its record says when it is staged, and never more: not before can its size be believed.
         """
-        ours = [record for record in records if record.backend == self.name]
-        if ours:
+        if ours := [record for record in records if record.backend == self.name]:
             self._find_devices()
         for record in ours:
             try:

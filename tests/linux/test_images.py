@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from provisioner import loops
 from provisioner.errors import (
     CapacityOutOfRange,
     InvalidRequest,
-    OutOfCapacity,
     Precondition,
     TargetNotFound,
     VolumeConflict,
     VolumeInUse,
-    VolumeQuarantined,
 )
 from provisioner.linux import loop
 from provisioner.linux.mountinfo import read_mountinfo
@@ -230,89 +227,6 @@ def test_one_that_grew_while_nobody_used_it_has_grown_when_it_is_staged(served: 
     served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * XFS_LEAST), MULTI, PATIENT)
     target = served.publish(volume)
     assert os.statvfs(target).f_blocks >= 1.7 * XFS_LEAST / 4096
-
-
-@pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
-def test_a_corrupt_one_is_left_alone_and_the_checker_speaks(served: Served, fs_type: str) -> None:
-    volume = served.create("corrupt", XFS_LEAST, fsType=fs_type)
-    image = served.control / "volumes/corrupt/disk.img"
-    with image.open("r+b") as file:
-        for at_byte in (0, 128 * MIB):  # the superblock and the first of its copies that ext4 or XFS would take
-            file.seek(at_byte)
-            file.write(b"\x5a" * 65536)
-    if fs_type == "ext4":
-        _destroy_all_superblocks(image)
-    before = image.read_bytes()
-    with pytest.raises(VolumeQuarantined, match=r"(?i)bad magic number|valid superblock"):
-        served.publish(volume)
-    assert image.read_bytes() == before
-    served.until_detached()
-    assert served.provisioner.volumes.health(volume.volume_id).problems == ()  # until somebody stages it
-
-
-def test_what_a_checker_that_gives_up_has_changed_is_undone(served: Served) -> None:
-    volume = served.create("corrupt", SIZE)
-    image = served.control / "volumes/corrupt/disk.img"
-    _break(image, "mkdir d", "mkdir d/x", "clri d", "set_super_value state 2")
-    before = image.read_bytes()
-    for _ in range(2):
-        with pytest.raises(VolumeQuarantined, match="INCONSISTENCY; RUN fsck MANUALLY") as raised:
-            served.publish(volume)
-        assert "e2undo" not in str(raised.value)
-        assert image.read_bytes() == before
-    served.until_detached()
-    assert os.listdir(served.control / "staging") == []
-    subprocess.run(["e2fsck", "-y", image], check=False, capture_output=True)  # a person
-    served.publish(volume)
-
-
-def test_a_grown_one_that_is_corrupt_is_left_alone_too(served: Served) -> None:
-    volume = served.create("corrupt", SIZE)
-    image = served.control / "volumes/corrupt/disk.img"
-    _break(image, "mkdir d", "mkdir d/x", "clri d")  # it is said to be clean
-    served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
-    before = image.read_bytes()
-    with pytest.raises(VolumeQuarantined, match="INCONSISTENCY; RUN fsck MANUALLY"):
-        served.publish(volume)
-    served.until_detached()
-    assert image.read_bytes() == before
-
-
-def test_nothing_is_mended_where_nothing_can_be_noted(served: Served, pool: Path) -> None:
-    broken, sound = served.create("broken", SIZE, thin="false"), served.create("sound", SIZE, thin="false")
-    image = served.control / "volumes/broken/disk.img"
-    _break(image, "mkdir d", "mkdir d/x", "clri d/x", "set_super_value state 2")
-    before = image.read_bytes()
-    with full(pool):
-        with pytest.raises(OutOfCapacity, match="no room to note"):
-            served.publish(broken)
-        assert image.read_bytes() == before
-        served.provisioner.publishing.stage(sound.volume_id, str(served.targets / "sound.staged"), MULTI)
-    served.publish(broken)
-    subprocess.run(["umount", "-n", served.targets / "sound.staged"], check=True)
-
-
-def _break(image: Path, *requests: str) -> None:
-    for request in requests:
-        subprocess.run(["debugfs", "-w", "-R", request, image], check=True, capture_output=True)
-
-
-def _destroy_all_superblocks(image: Path) -> None:
-    with image.open("r+b") as file:
-        for group in range(1, 3):
-            file.seek(group * 128 * MIB)
-            file.write(b"\x5a" * 65536)
-
-
-def test_what_a_crash_left_is_mended_before_a_mount(served: Served) -> None:
-    volume = served.create("mended", SIZE)
-    image = served.control / "volumes/mended/disk.img"
-    subprocess.run(["debugfs", "-w", "-R", "set_super_value state 2", str(image)], check=True, capture_output=True)
-    target = served.publish(volume)
-    served.unpublish(volume)
-    said = subprocess.run(["dumpe2fs", "-h", str(image)], check=True, capture_output=True, text=True).stdout
-    assert "Filesystem state:         clean" in said
-    assert target.parent.exists()
 
 
 @pytest.mark.usefixtures("pool")
