@@ -32,7 +32,7 @@ class Provisioner:
         publishing = Publishing(self._pools, operations, TargetRoots(settings.target_roots))
         self.publishing = EphemeralPublishing(settings, self._pools, operations, self.volumes, publishing)
         self.pod_sweep = PodSweep(self._pools, operations, self.volumes, settings.target_roots)
-        self._measurer = Measurer(self._measurable, settings.measure_interval_seconds)
+        self._measurer = Measurer(self._measurable, settings.measure_interval_seconds, operations=operations)
 
     def lock(self) -> None:
         """Become the only process that serves these pools; PoolLocked names the other one."""

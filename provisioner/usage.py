@@ -14,7 +14,9 @@ import structlog
 
 from provisioner.backends import Occupied
 from provisioner.directories import opened
-from provisioner.errors import PoolUnavailable
+from provisioner.errors import OperationPending, PoolUnavailable
+from provisioner.names import VolumeId
+from provisioner.operations import Operations
 from provisioner.pace import Pace, Paced, Stopped
 from provisioner.walking import measure
 
@@ -209,6 +211,10 @@ class MeasuredDisk(Protocol):
     """The directories of a pool."""
 
     @property
+    def pool_id(self) -> str:
+        """What its volumes' ids begin with."""
+
+    @property
     def path(self) -> str:
         """Where the pool is, for the log."""
 
@@ -277,11 +283,13 @@ class Measurer:
         interval_s: float,
         pace: Pace | None = None,
         *,
+        operations: Operations | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pools = pools
         self._interval_s = interval_s
         self._pace = pace or Pace()
+        self._operations = operations or Operations()
         self._clock = clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="measurer", daemon=False)
@@ -335,14 +343,21 @@ class Measurer:
         usage.put_foreign(max(0, used - ours), self._clock())
         for folder in first:
             pace.step()
-            with suppress(OSError):  # deleted meanwhile
-                usage.put_lost(folder, pool.illness(folder))
+            with suppress(OSError, OperationPending):  # deleted meanwhile, or growing
+                usage.put_lost(folder, self._illness(pool, folder))
         usage.keep_only(pool.folders())
         usage.save()
         # Last, for it takes the longest, and no figure waits for it.
         if self._look_for_escaped(pool, first, pace):
             usage.keep_only(pool.folders())
             usage.save()
+
+    def _illness(self, pool: MeasuredPool, folder: str) -> str:
+        """Say what is wrong with a volume's limit, and not only while it is being set anew."""
+        if not pool.illness(folder):
+            return ""
+        with self._operations.claim(str(VolumeId(pool.disk.pool_id, folder))):
+            return pool.illness(folder)
 
     def _look_for_escaped(self, pool: MeasuredPool, folders: Iterable[str], pace: Paced) -> bool:
         """Note of each volume what slipped out of its limit; True where that is not what was known."""

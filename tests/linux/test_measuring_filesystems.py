@@ -82,6 +82,7 @@ class Disk:
     volumes_fd: int
     staging_fd: int
     trash_fd: int
+    pool_id: str = "00000000000000aa"
 
     def check(self) -> None:
         """Be there."""

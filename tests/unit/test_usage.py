@@ -13,6 +13,7 @@ import pytest
 
 from provisioner.backends import Occupied
 from provisioner.errors import PoolUnavailable
+from provisioner.operations import Operations
 from provisioner.pace import Pace, Paced
 from provisioner.usage import Measurement, Measurer, Usage
 from tests.support.paces import open_fds
@@ -34,6 +35,7 @@ class FakeDisk:
     volumes_fd: int = field(init=False)
     staging_fd: int = field(init=False)
     trash_fd: int = field(init=False)
+    pool_id: str = "00000000000000aa"
     gone: bool = False
 
     def __post_init__(self) -> None:
@@ -368,3 +370,15 @@ def test_a_lost_limit_is_told_until_it_holds_again(pool: FakePool) -> None:
     pool.lost.clear()
     measurer(pool).run_once()
     assert (pool.usage.lost("pvc-1"), pool.usage.lost_count) == ("", 0)
+
+
+def test_a_limit_that_is_being_set_anew_is_not_lost(pool: FakePool) -> None:
+    """Its record is written a moment later."""
+    pool.volume("pvc-1")
+    pool.lost = {"pvc-1": "the limit is 2, wanted 1"}
+    operations = Operations()
+    with operations.claim(f"{pool.disk.pool_id}.pvc-1"):
+        Measurer(lambda: [pool], 60, operations=operations).run_once()
+    assert pool.usage.lost_count == 0
+    Measurer(lambda: [pool], 60, operations=operations).run_once()
+    assert pool.usage.lost("pvc-1") == "the limit is 2, wanted 1"
