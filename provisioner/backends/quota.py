@@ -275,16 +275,19 @@ class QuotaBackend(DirectoryBackend):
 
 
 def _project_of(entry_fd: int) -> int:
-    """Give the project of a volume in the trash: by its record, for its directory says what its tenant wants."""
+    """Give the project of a volume in the trash: by its record, for its directory says what its tenant wants.
+
+    0 where its data went before: then its id did as well, and another volume may be about to have it.
+    """
+    try:
+        with opened(DATA, entry_fd) as fd:
+            said = get_fsxattr(fd).projid
+    except OSError:
+        return 0
     try:
         return records.read(entry_fd, ".").project_id
     except ValueError:  # never finished, so that no tenant had it
-        pass
-    try:
-        with opened(DATA, entry_fd) as fd:
-            return get_fsxattr(fd).projid
-    except OSError:
-        return 0
+        return said
 
 
 def _inodes(record: Record) -> int:

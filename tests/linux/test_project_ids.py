@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from tests.support.disks import until
 from tests.support.means import QUOTA_XFS, Served, serving
 from tests.support.projects import move_to_project, project_of
 from tests.support.provisioned import MULTI, PATIENT
+from tests.support.trees import directory_fd
 
 MIB = 2**20
 MEANS = replace(QUOTA_XFS, options="")
@@ -113,6 +115,20 @@ def test_a_deleted_volume_gives_back_its_own_id_whatever_its_tenant_made_of_its_
         until(partial(is_free, projects, ours))
         assert theirs not in quotas_of(served)._leaving
     assert projects.limits.keys() == {theirs}
+
+
+def test_an_entry_whose_data_went_before_gives_back_no_id(served: Served, tmp_path: Path) -> None:
+    """Another volume may be about to have it."""
+    served.create("next", MIB)
+    entry = tmp_path / "entry"
+    entry.mkdir()
+    shutil.copy(served.control / "volumes/next" / records.FILE, entry)
+    with directory_fd(entry) as entry_fd:
+        assert quotas_of(served).dismantle(entry_fd)
+        assert quotas_of(served)._leaving == set()
+        (entry / "data").mkdir()
+        assert quotas_of(served).dismantle(entry_fd)
+    assert quotas_of(served)._leaving == {project_of(served.control / "volumes/next/data")}
 
 
 def test_sizes_are_whole_blocks_from_the_first_to_the_last_growth(served: Served, projects: Projects) -> None:
