@@ -263,18 +263,20 @@ def test_devices_of_others_are_left_alone(served: Served, tmp_path: Path) -> Non
         assert os.path.ismount(theirs.path)
 
 
-def test_a_thin_one_on_a_full_pool_fails_in_the_pod_and_mounts_again(served: Served, pool: Path) -> None:
-    volume = served.create("thin", 128 * MIB)
+@pytest.mark.parametrize("fs_type", ["ext4", "xfs"])
+def test_a_thin_one_on_a_full_pool_fails_in_the_pod_and_mounts_again(served: Served, pool: Path, fs_type: str) -> None:
+    volume = served.create("thin", XFS_LEAST, fsType=fs_type)
     target = served.publish(volume)
     (target / "before").write_text("synced")
     os.sync()
     with full(pool):
         found = write_as_pod(target / "file", 64 * MIB)
-        assert found.errno != 0
+        assert found.errno in (errno.EIO, errno.ENOSPC)
     served.unpublish(volume)
     target = served.publish(volume)
     assert (target / "before").read_text() == "synced"
-    assert write_as_pod(target / "again", MIB).errno == 0
+    assert write_as_pod(target / "again", 64 * MIB).errno == 0
+    assert served.provisioner.volumes.health(volume.volume_id).problems == ()
 
 
 def test_a_preallocated_one_has_its_room_though_the_pool_is_full(served: Served, pool: Path) -> None:
@@ -285,12 +287,16 @@ def test_a_preallocated_one_has_its_room_though_the_pool_is_full(served: Served,
 
 
 def test_a_tenant_cannot_leave_it(served: Served) -> None:
-    """Hard links and renames end at the filesystem, and a project id is nothing to it."""
-    target = served.publish(served.create("jail", SIZE))
-    os.chown(target, 65534, 65534)
+    """Hard links and renames end at the filesystem."""
+    volume = served.create("jail", SIZE)
+    target = served.publish(volume)
     (target / "file").touch()
-    with pytest.raises(OSError, match="cross-device"):
-        os.link(target / "file", served.control / "volumes/file")
+    for move in (os.link, os.rename):
+        for place in (served.control / "volumes", served.publish(served.create("neighbour", SIZE))):
+            with pytest.raises(OSError, match="cross-device"):
+                move(target / "file", place / "file")
+    assert write_as_pod(target / "more", 2 * SIZE).errno == errno.ENOSPC
+    assert served.occupied(volume) <= SIZE + 4096
 
 
 def test_what_is_read_of_it_is_not_noted_in_the_pool(served: Served) -> None:

@@ -12,11 +12,12 @@ from provisioner.errors import CapacityOutOfRange, OutOfCapacity, VolumeConflict
 from provisioner.linux.fallocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, fallocate
 from provisioner.model import CapacityRange
 from tests.support.disks import until
-from tests.support.limited import MIB, allocate_as_pod, finish, start_writing, write_as_pod, write_directly_as_pod
+from tests.support.limited import MIB, WAYS, allocate_as_pod, finish, run_as_pod, start_filling, write_as_pod
 from tests.support.means import MEANS, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT
 
 SIZE = 32 * MIB
+BLOCK = 4096
 
 
 @pytest.fixture(params=MEANS, ids=lambda means: means.name)
@@ -34,21 +35,48 @@ def served(means: Means, tmp_path: Path) -> Iterator[Served]:
         yield found
 
 
-def test_a_volume_holds_its_size_and_not_a_byte_more_whoever_writes(served: Served) -> None:
-    target = served.publish(served.create("full", SIZE))
-    neighbour = served.publish(served.create("neighbour", SIZE))
-    writers = [start_writing(target / f"file{n}", SIZE) for n in range(4)]
+def stored_in(folder: Path) -> int:
+    """Add up what the files of a folder occupy, once it is on the disk."""
+    os.sync()
+    return sum(path.stat().st_blocks * 512 for path in folder.iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_four_at_once_store_the_size_and_no_more_whichever_way_they_write(served: Served, way: str) -> None:
+    volume = served.create("full", SIZE)
+    target, neighbour = served.publish(volume), served.publish(served.create("neighbour", SIZE))
+    writers = [start_filling(target / f"file{n}", way, 2 * SIZE) for n in range(4)]
     found = [finish(writer) for writer in writers]
     assert {writer.errno for writer in found} == {served.means.refused}
     assert SIZE * served.means.usable <= sum(writer.bytes for writer in found) <= SIZE
+    maps = int(SIZE * served.means.maps) if way == "sparse" else 0
+    assert stored_in(target) <= SIZE + maps
+    assert served.occupied(volume) <= SIZE + BLOCK + maps
     assert write_as_pod(neighbour / "file", SIZE // 2).errno == 0
 
 
-def test_direct_io_is_bound_as_well(served: Served) -> None:
-    target = served.publish(served.create("direct", SIZE))
-    found = write_directly_as_pod(target / "file", 2 * SIZE)
-    assert found.errno == served.means.refused
-    assert SIZE * served.means.usable - MIB <= found.bytes <= SIZE
+def test_what_was_punched_out_can_be_filled_again_and_no_more(served: Served) -> None:
+    volume = served.create("holes", SIZE)
+    target = served.publish(volume)
+    first = write_as_pod(target / "file", int(SIZE * served.means.usable) - 2 * MIB)
+    assert first.errno == 0
+    with (target / "file").open("r+b") as file:
+        for at in range(0, first.bytes, 2 * MIB):  # whole extents, for btrfs frees no less
+            fallocate(file.fileno(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, MIB)
+    assert stored_in(target) <= first.bytes // 2 + MIB
+    writers = [start_filling(target / f"more{n}", "append", SIZE) for n in range(4)]
+    assert {finish(writer).errno for writer in writers} == {served.means.refused}
+    assert SIZE * served.means.usable <= stored_in(target) <= SIZE
+    assert served.occupied(volume) <= SIZE + BLOCK
+
+
+def test_a_full_volume_is_emptied_by_its_pod_and_takes_as_much_again(served: Served) -> None:
+    target = served.publish(served.create("full", SIZE))
+    for name in ("file", "more"):
+        finish(start_filling(target / name, "append", 2 * SIZE))
+    run_as_pod(target, "rm", "-f", "file", "more")
+    os.sync()
+    assert write_as_pod(target / "again", SIZE // 2).errno == 0
 
 
 def test_fallocate_is_bound_and_holes_are_free(served: Served) -> None:

@@ -17,7 +17,7 @@ from provisioner import records
 from provisioner.backends import quota
 from provisioner.errors import CapacityOutOfRange, OutOfCapacity
 from provisioner.linux.quotactl import FS_QUOTA_PDQ_ACCT, FS_QUOTA_PDQ_ENFD, ProjectQuota
-from provisioner.model import CapacityRange
+from provisioner.model import CapacityRange, HealthStatus
 from tests.support.disks import until
 from tests.support.means import QUOTA_XFS, Served, serving
 from tests.support.projects import move_to_project, project_of
@@ -33,11 +33,12 @@ class Projects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.are_on = True
         self.limits: dict[int, tuple[int, int]] = {}
 
     def project_state(self, _fd: int) -> int:
-        """Say that quotas are on."""
-        return FS_QUOTA_PDQ_ACCT | FS_QUOTA_PDQ_ENFD
+        """Say what quotas are on."""
+        return FS_QUOTA_PDQ_ACCT | FS_QUOTA_PDQ_ENFD if self.are_on else 0
 
     def get_quota(self, _fd: int, project_id: int) -> ProjectQuota:
         """Give one project; ENOENT where nothing has it."""
@@ -84,6 +85,17 @@ def served(projects: Projects, tmp_path: Path) -> Iterator[Served]:
     assert projects.limits == {}
     with serving(MEANS, tmp_path) as found:
         yield found
+
+
+def test_quotas_that_are_off_are_told_of_each_volume(served: Served, projects: Projects) -> None:
+    volumes = [served.create(name, MIB) for name in ("one", "two")]
+    projects.are_on = False
+    for volume in volumes:
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitLost")
+        assert "-o prjquota" in problem.message
+    projects.are_on = True
+    assert served.provisioner.volumes.list_health(0, "").volumes == []
 
 
 def quotas_of(served: Served) -> quota.QuotaBackend:

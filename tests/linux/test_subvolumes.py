@@ -19,7 +19,7 @@ from provisioner.model import HealthStatus, Volume
 from provisioner.pace import Rarely
 from provisioner.survey import survey
 from tests.support.disks import until
-from tests.support.limited import BOUND, MIB, write_as_pod
+from tests.support.limited import MIB, run_as_pod, write_as_pod
 from tests.support.means import MEANS, SIMPLE, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, wanted
 from tests.support.tables import quota_groups
@@ -52,14 +52,9 @@ def fd(means: Means, tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def _as_tenant(folder: Path, *command: str) -> None:
-    """Run a program as nobody in a folder."""
-    subprocess.run([*BOUND, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-
 def _nest(folder: Path, name: str, *options: str) -> None:
     """Make a subvolume as a tenant can."""
-    _as_tenant(folder, "btrfs", "subvolume", "create", *options, name)
+    run_as_pod(folder, "btrfs", "subvolume", "create", *options, name)
 
 
 def _number(path: Path) -> int:
@@ -114,7 +109,7 @@ def test_one_that_is_moved_into_a_later_one_is_found_as_well(served: Served, fd:
     target = served.publish(served.create("moved", SIZE))
     for name in ("inner", "outer"):
         _nest(target, name)
-    _as_tenant(target, "mv", "inner", "outer/inner")
+    run_as_pod(target, "mv", "inner", "outer/inner")
     until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, _number(target)))) == 3)
     assert write_as_pod(target / "outer/inner/file", 2 * SIZE).errno == errno.EDQUOT
 
@@ -123,7 +118,7 @@ def test_a_snapshot_of_oneself_is_counted_too(served: Served, fd: int) -> None:
     target = served.publish(served.create("copied", SIZE, uid="65534"))  # a subvolume's owner may snapshot it
     assert write_as_pod(target / "file", SIZE // 4).errno == 0
     os.sync()
-    _as_tenant(target, "btrfs", "subvolume", "snapshot", ".", "copy")
+    run_as_pod(target, "btrfs", "subvolume", "snapshot", ".", "copy")
     top = _number(target)
     until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, top))) == 2)
     until(lambda: not btrfs.quota_status(fd) & btrfs.BTRFS_QGROUP_STATUS_FLAG_INCONSISTENT)
@@ -169,7 +164,7 @@ def test_what_two_volumes_of_a_pod_share_counts_as_the_kind_of_quota_has_it(serv
     one, two = (served.create(name, SIZE, uid="65534") for name in ("one", "two"))
     first, second = served.publish(one), served.publish(two)
     assert write_as_pod(first / "file", SIZE // 2).errno == 0
-    _as_tenant(served.targets, "btrfs", "subvolume", "snapshot", "one", "two/copy")
+    run_as_pod(served.targets, "btrfs", "subvolume", "snapshot", "one", "two/copy")
     is_simple = served.means is SIMPLE
     until(lambda: (_used(served, two) < SIZE // 2) is is_simple)
     gone = _number(first)
@@ -211,7 +206,7 @@ def test_what_a_tenant_made_read_only_goes_too(served: Served, fd: int) -> None:
         _nest(folder, name)
         folder /= name
     for nested in (folder, folder.parent, folder.parent.parent, target):
-        _as_tenant(nested, "btrfs", "property", "set", ".", "ro", "true")
+        run_as_pod(nested, "btrfs", "property", "set", ".", "ro", "true")
     served.take_away(volume)
     until(lambda: os.listdir(served.control / "trash") == [])
     assert list(btrfs.subvolumes_from(fd, 256)) == subvolumes

@@ -26,19 +26,37 @@ except OSError as error:
 print(written, refused)
 """
 
-# Writes one file past the page cache; a block of memory that is mapped is aligned as the disk wants it.
-_DIRECT_WRITER = """
+# Fills one file in a way of its choice, in ever smaller pieces, until not even a block finds room.
+_FILLER = """
 import mmap, os, sys
-block, written, refused = mmap.mmap(-1, 1 << 20), 0, 0
-block.write(os.urandom(1 << 20))
+way, path, want = sys.argv[1], sys.argv[2], int(sys.argv[3])
+block, written, at, refused = 4096, 0, 0, 0
+piece = block if way == "sparse" else 256 * block
+memory = mmap.mmap(-1, piece)  # aligned as O_DIRECT wants it
+memory.write(os.urandom(piece))
 try:
-    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600)
-    while written < int(sys.argv[2]):
-        written += os.write(fd, block)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_DIRECT if way == "direct" else 0), 0o600)
+    while written < want:
+        try:
+            if way == "allocate":
+                os.posix_fallocate(fd, at, piece)
+                done = piece
+            else:
+                done = os.pwrite(fd, memoryview(memory)[:piece], at)
+        except OSError:
+            if piece == block:
+                raise
+            piece //= 16
+            continue
+        written += done
+        at += 16 * done if way == "sparse" else done
+    os.fsync(fd)
 except OSError as error:
     refused = error.errno
 print(written, refused)
 """
+
+WAYS = ("append", "sparse", "allocate", "direct")
 
 # Without CAP_SYS_RESOURCE, which ext4's limits do not bind; and without any other capability.
 BOUND = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
@@ -59,10 +77,15 @@ def start_writing(path: Path, want_bytes: int, *, chunk: int = MIB, sync: bool =
     return subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True)
 
 
-def write_directly_as_pod(path: Path, want_bytes: int) -> Written:
-    """Write a file as nobody with O_DIRECT, a mebibyte at a time, and say how far it came."""
-    command = [*BOUND, sys.executable, "-c", _DIRECT_WRITER, path.name, str(want_bytes)]
-    return finish(subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True))
+def start_filling(path: Path, way: str, want_bytes: int) -> subprocess.Popen[str]:
+    """Start a process that fills a file as nobody, in one of WAYS, to the last block that it is given."""
+    command = [*BOUND, sys.executable, "-c", _FILLER, way, path.name, str(want_bytes)]
+    return subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, text=True)
+
+
+def run_as_pod(folder: Path, *command: str) -> None:
+    """Run a program as nobody in a folder; CalledProcessError where it fails."""
+    subprocess.run([*BOUND, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 # Says the errno with which room for a file is refused, 0 where it is given.

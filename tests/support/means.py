@@ -31,6 +31,7 @@ class Means:
     kind: str
     refused: int = errno.EDQUOT
     usable: float = 0.9  # share of a small volume that data can have
+    maps: float = 0.0  # share of the size that maps of extents may take beyond it, where each block is an extent
     options: str = ""
     mkfs_options: tuple[str, ...] = ()
     pool: dict[str, Any] = field(default_factory=dict)
@@ -58,17 +59,24 @@ class Means:
         return replace(wanted(name, size, limit=limit), capabilities=(capability,), parameters=asked)
 
 
+# ext4 and XFS count the blocks of these maps, and never refuse them while data is written back. A block of an ext4's
+# has room for 340 extents, and may be half full.
+_MAPS = 1 / 128
 # commit=1: a destroyed subvolume is freed after the commit, which would else come every 30 seconds.
 SUBVOLUME = Means("subvolume", "btrfs", options="commit=1", pool={"quota": "enable"})
 SIMPLE = Means("subvolume with simple quotas", "btrfs", options="commit=1", pool={"quota": "simple"})
 # A small ext4 of its own spends an eighth on its journal.
-_OF_EXT4: dict[str, Any] = {"refused": errno.ENOSPC, "usable": 0.7, "grows_as_ext4": True}
+_OF_EXT4: dict[str, Any] = {"refused": errno.ENOSPC, "usable": 0.7, "maps": _MAPS, "grows_as_ext4": True}
 IMAGE = Means("image on ext4", "ext4", parameters={"backend": "image"}, **_OF_EXT4)
 THIN = Means("thin image on xfs", "xfs", parameters={"backend": "image", "thin": "true"}, **_OF_EXT4)
 IMAGE_ON_BTRFS = Means("image on btrfs", "btrfs", parameters={"backend": "image"}, **_OF_EXT4)
-QUOTA_XFS = Means("quota on xfs", "xfs", errno.ENOSPC, options="prjquota")
+QUOTA_XFS = Means("quota on xfs", "xfs", errno.ENOSPC, maps=_MAPS, options="prjquota")
 QUOTA_EXT4 = Means(
-    "quota on ext4", "ext4", options="prjquota", mkfs_options=("-O", "project,quota", "-E", "quotatype=prjquota")
+    "quota on ext4",
+    "ext4",
+    maps=_MAPS,
+    options="prjquota",
+    mkfs_options=("-O", "project,quota", "-E", "quotatype=prjquota"),
 )
 
 
@@ -110,6 +118,14 @@ class Served:
         """Tell whether it is known what strangers use."""
         known = self.provisioner._pools.pools[0].known
         return known is not None and known.usage.foreign_bytes is not None
+
+    def occupied(self, volume: Volume) -> int:
+        """Give the bytes that a volume takes of its pool, as the means counts them."""
+        known = self.provisioner._pools.pools[0].known
+        assert known is not None
+        found = known.occupied(volume.name)
+        assert found is not None
+        return found.used_bytes
 
     def create(self, name: str, size: int, capability: Capability = MULTI, **parameters: str) -> Volume:
         """Create a volume."""
