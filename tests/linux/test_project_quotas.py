@@ -19,6 +19,7 @@ from provisioner.linux import quotactl
 from provisioner.linux.quotactl import get_quota, set_limits
 from provisioner.model import CapacityRange, HealthStatus
 from tests.support.disks import until
+from tests.support.filesystems import make_image, mounted
 from tests.support.limited import BOUND, MIB, write_as_pod
 from tests.support.means import QUOTA_EXT4, QUOTA_XFS, Means, Served, has_project_quotas, serving
 from tests.support.projects import move_to_project, project_of
@@ -189,6 +190,39 @@ def test_a_limit_of_inodes_that_was_taken_away_is_told_and_set_again(means: Mean
     with serving(means, tmp_path) as served:
         assert served.provisioner.volumes.health(volume.volume_id).problems == ()
         assert get_quota(fd, project).limit_inodes == 100
+
+
+@in_the_vm
+@pytest.mark.parametrize("means", [QUOTA_XFS, QUOTA_EXT4], ids=lambda means: means.name)
+def test_a_mount_without_quotas_is_told_of_each_volume_and_the_next_one_with_them_mends_it(
+    means: Means, tmp_path: Path
+) -> None:
+    image, path = tmp_path / "disk.img", tmp_path / means.kind
+    make_image(means.kind, image, means.size, *means.mkfs_options)
+    with mounted(means.kind, image, path, means.options), serving(means, tmp_path) as served:
+        volume = served.create("kept", SIZE)
+    with mounted(means.kind, image, path), serving(means, tmp_path) as served:
+        (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
+        assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitLost")
+        assert "-o prjquota" in problem.message
+        assert write_as_pod(served.publish(volume) / "file", SIZE // 2).errno == 0  # it is served all the same
+    with mounted(means.kind, image, path, means.options), serving(means, tmp_path) as served:
+        assert served.provisioner.volumes.health(volume.volume_id).problems == ()
+        found = write_as_pod(served.publish(volume) / "more", SIZE)
+        assert (found.errno, found.bytes <= SIZE // 2) == (means.refused, True)
+
+
+@in_the_vm
+def test_a_file_that_is_given_to_a_neighbour_counts_in_his_volume(served: Served) -> None:
+    """The threat model says so: his limit is used up, until the file is gone."""
+    neighbour = served.publish(served.create("neighbour", SIZE))
+    target = served.publish(served.create("hostile", SIZE))
+    assert write_as_pod(target / "file", SIZE * 3 // 4).errno == 0
+    move_to_project(target / "file", project_of(neighbour))
+    assert write_as_pod(neighbour / "file", SIZE // 2).errno == served.means.refused
+    (target / "file").unlink()
+    os.sync()
+    assert write_as_pod(neighbour / "more", SIZE // 4).errno == 0
 
 
 @in_the_vm
