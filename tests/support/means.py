@@ -48,8 +48,8 @@ class Means:
             yield found.path
 
     def settings(self, tmp_path: Path, **keys: Any) -> Settings:
-        """Give the settings of a pool there."""
-        return settings_for(tmp_path, path=str(tmp_path / self.kind), **(self.pool | keys))
+        """Give the settings of a pool there; its reserve is room for records, which no volume covers."""
+        return settings_for(tmp_path, **({"path": str(tmp_path / self.kind), "reserve": "1Mi"} | self.pool | keys))
 
     def wanted(
         self, name: str, size: int, *, limit: int = 0, capability: Capability = MULTI, **parameters: str
