@@ -80,7 +80,17 @@ class Contents:
             if record.block:
                 self.backends.of(record).release(record, self.publications.alive(record.folder))
         self.usage.load()
+        self._look_again()
         self._assumed_foreign_bytes = max(0, self.disk.space().used_bytes - self.ledger.held_bytes)
+
+    def _look_again(self) -> None:
+        """Tell no more of lost limits that are set again now; the measurer comes to them only after all figures."""
+        lost = self.usage.lost_folders()
+        for folder in lost:
+            with suppress(OSError):  # its health tells more
+                self.usage.put_lost(folder, self.illness(folder))
+        if lost:
+            self.usage.save()
 
     def foreign_bytes(self) -> int:
         """Give what strangers use; until that is measured, what the volumes that were found cannot explain."""

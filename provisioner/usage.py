@@ -120,6 +120,11 @@ class Usage:
         """Say what of a volume had slipped out of its limit when it was last looked at; '' for nothing."""
         return self._escaped.get(folder, "")
 
+    def lost_folders(self) -> list[str]:
+        """Name the volumes that had a limit that was lost when they were last looked at."""
+        with self._guard:
+            return list(self._lost)
+
     def put_lost(self, folder: str, finding: str) -> None:
         """Note what is wrong with a limit; '' for nothing."""
         self._find(self._lost, folder, finding)

@@ -108,11 +108,6 @@ class World:
         assert contents is not None, "the pool is not there"
         if erased:
             wait_until(lambda: self._is_erased(contents), "the trash stays")
-        # A finding of the process that was disturbed stays until the measurer, just started, has looked.
-        wait_until(
-            lambda: not any(volume.state == "degraded" for volume in survey(self.settings)[0].volumes),
-            "a limit is lost",
-        )
         report = survey(self.settings)[0]
         found = [volume for volume in report.volumes if erased or volume.state != "trash"]
         states = {volume.name: (volume.state, volume.reason) for volume in found}

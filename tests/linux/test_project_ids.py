@@ -18,6 +18,9 @@ from provisioner.backends import quota
 from provisioner.errors import CapacityOutOfRange, OutOfCapacity
 from provisioner.linux.quotactl import FS_QUOTA_PDQ_ACCT, FS_QUOTA_PDQ_ENFD, ProjectQuota
 from provisioner.model import CapacityRange, HealthStatus
+from provisioner.pools import Pools
+from provisioner.settings import Settings
+from provisioner.survey import survey
 from tests.support.disks import until
 from tests.support.means import QUOTA_XFS, Served, serving
 from tests.support.projects import move_to_project, project_of
@@ -170,6 +173,27 @@ def test_a_limit_of_inodes_that_was_taken_away_is_told_and_set_again(projects: P
     with serving(MEANS, tmp_path) as served:
         assert served.provisioner.volumes.health(volume.volume_id).problems == ()
         assert projects.limits[project] == (MIB, 100)
+
+
+def test_what_a_start_has_mended_is_told_no_more(projects: Projects, tmp_path: Path) -> None:
+    """Also before the measurer, which reads all files first, has come to it."""
+    with serving(MEANS, tmp_path) as served:
+        served.create("loose", MIB)
+        projects.limits.clear()
+        served.provisioner._measurer.run_once()
+        assert states(served.settings) == ["degraded"]
+    pools = Pools(served.settings)
+    pools.lock()
+    try:
+        pools.load()
+        assert states(served.settings) == ["ok"]
+    finally:
+        pools.close()
+
+
+def states(settings: Settings) -> list[str]:
+    """Tell how volumes are, as people are shown it."""
+    return [volume.state for volume in survey(settings)[0].volumes]
 
 
 def test_an_id_that_the_filesystem_does_not_keep_makes_no_volume_and_leaves_no_limit(
