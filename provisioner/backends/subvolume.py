@@ -227,9 +227,8 @@ class SubvolumeBackend(DirectoryBackend):
         with _tolerated(errno.ENOENT, errno.ENOTCONN):
             btrfs.qgroup_limit(entry_fd, _group(number), None)
         found = self._nested(entry_fd, number)
-        for around in (
-            (number, *found) if found else ()
-        ):  # a tenant may make them read-only, and what lies in them stays
+        for around in (number, *found) if found else ():
+            # A tenant may make them read-only, and what lies in them stays.
             with _tolerated(errno.ENOENT, errno.ESTALE):
                 _make_writable(entry_fd, around)
         for nested in found:
