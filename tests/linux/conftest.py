@@ -12,6 +12,7 @@ import pytest
 from provisioner.assembly import Provisioner
 from provisioner.settings import Settings
 from tests.support.filesystems import LOOP_KINDS, Filesystem, loop_filesystem, tmpfs
+from tests.support.means import IMAGES, Means, Served, serving
 from tests.support.provisioned import running, settings_for, unmount_below
 
 
@@ -67,3 +68,24 @@ def control(settings: Settings) -> Path:
 def targets(settings: Settings) -> Path:
     """The folder below which targets may lie."""
     return Path(settings.target_roots[0])
+
+
+@pytest.fixture
+def images() -> Means:
+    """What `pool` and `served` are made of; a file of tests may say otherwise."""
+    return IMAGES
+
+
+@pytest.fixture
+def pool(images: Means, tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of its own for a pool of images."""
+    with images.filesystem(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def served(pool: Path, images: Means, tmp_path: Path) -> Iterator[Served]:
+    """That pool at work."""
+    assert pool.exists()
+    with serving(images, tmp_path) as found:
+        yield found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,11 @@ from provisioner.errors import OutOfCapacity, VolumeQuarantined
 from provisioner.model import CapacityRange
 from tests.support.disks import full
 from tests.support.limited import MIB
-from tests.support.means import Means, Served, serving
+from tests.support.means import Served
 from tests.support.provisioned import MULTI, PATIENT
 
 SIZE = 32 * MIB
 XFS_LEAST = 300 * MIB
-POOL = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=1024 * MIB)
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Path]:
-    with POOL.filesystem(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def served(pool: Path, tmp_path: Path) -> Iterator[Served]:
-    assert pool.exists()
-    with serving(POOL, tmp_path) as found:
-        yield found
 
 
 @pytest.mark.parametrize("fs_type", ["ext4", "xfs"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,15 +16,15 @@ from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
 from provisioner.model import AccessMode, Capability, CapacityRange, HealthProblem, Volume
 from provisioner.records import Record
 from tests.support.limited import MIB
-from tests.support.means import Means, Served, serving
+from tests.support.means import IMAGES, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT
 
 SIZE = 304 * MIB  # XFS takes no less
 MORE = 384 * MIB
 MOST = 448 * MIB
 BLOCK = Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, block=True)
-POOL = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=2048 * MIB, grows_as_ext4=True)
-ON_XFS = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=2048 * MIB)
+ON_XFS = replace(IMAGES, size=2048 * MIB)
+POOL = replace(ON_XFS, grows_as_ext4=True)
 CHECKERS = {"ext4": ["e2fsck", "-n", "-f"], "xfs": ["xfs_repair", "-n"]}
 
 
@@ -34,16 +34,8 @@ def fs_type(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Path]:
-    with POOL.filesystem(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def served(pool: Path, tmp_path: Path) -> Iterator[Served]:
-    assert pool.exists()
-    with serving(POOL, tmp_path) as found:
-        yield found
+def images() -> Means:
+    return POOL
 
 
 @pytest.mark.usefixtures("pool")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,26 +25,12 @@ from tests.support.disks import full, until
 from tests.support.filesystems import loop_filesystem
 from tests.support.inline import Pod, allowing
 from tests.support.limited import MIB, write_as_pod
-from tests.support.means import Means, Served, serving
+from tests.support.means import IMAGES, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, SINGLE, at, running, settings_for
 
 SIZE = 32 * MIB
 XFS_LEAST = 300 * MIB
 BLOCK = Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, block=True)
-POOL = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=1024 * MIB)
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Path]:
-    with POOL.filesystem(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def served(pool: Path, tmp_path: Path) -> Iterator[Served]:
-    assert pool.exists()
-    with serving(POOL, tmp_path) as found:
-        yield found
 
 
 def _options(path: Path) -> tuple[str, ...]:
@@ -120,10 +105,10 @@ def test_what_is_staged_with_other_options_is_a_conflict(tmp_path: Path) -> None
     first, other = (
         Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, mount_flags=flags) for flags in (("noatime", "commit=30"), ())
     )
-    with serving(POOL, tmp_path, unmount=False) as served:
+    with serving(IMAGES, tmp_path, unmount=False) as served:
         volume = served.create("options", SIZE)
         served.publish(volume, first)
-    with serving(POOL, tmp_path) as served:
+    with serving(IMAGES, tmp_path) as served:
         served.publish(volume, first)
         staged = served.targets / "options.staged"
         for path in (staged, served.targets / "elsewhere"):
@@ -231,15 +216,15 @@ def test_one_that_grew_while_nobody_used_it_has_grown_when_it_is_staged(served: 
 
 @pytest.mark.usefixtures("pool")
 def test_a_restart_finds_what_is_published_and_goes_on(tmp_path: Path) -> None:
-    settings = POOL.settings(tmp_path)
-    with serving(POOL, tmp_path, unmount=False) as served:
+    settings = IMAGES.settings(tmp_path)
+    with serving(IMAGES, tmp_path, unmount=False) as served:
         volume = served.create("kept", SIZE)
         (served.publish(volume) / "file").write_text("kept")
         raw = served.create("raw", SIZE, capability=BLOCK)
         served.publish(raw, BLOCK)
         devices = sorted(served.devices())
     assert len(devices) == 2
-    with serving(POOL, tmp_path) as served:
+    with serving(IMAGES, tmp_path) as served:
         assert served.settings == settings
         assert sorted(served.devices()) == devices
         for found in (volume, raw):

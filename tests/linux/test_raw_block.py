@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,26 +18,12 @@ from provisioner.errors import (
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, statx
 from provisioner.model import AccessMode, Capability, CapacityRange
 from tests.support.limited import MIB
-from tests.support.means import MEANS, Means, Served, serving
+from tests.support.means import IMAGES, MEANS, Means, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, at
 
 SIZE = 32 * MIB
 XFS_LEAST = 300 * MIB
 BLOCK = Capability(AccessMode.SINGLE_NODE_MULTI_WRITER, block=True)
-POOL = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=1024 * MIB)
-
-
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Path]:
-    with POOL.filesystem(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def served(pool: Path, tmp_path: Path) -> Iterator[Served]:
-    assert pool.exists()
-    with serving(POOL, tmp_path) as found:
-        yield found
 
 
 def test_raw_block_is_a_device_for_several_pods(served: Served) -> None:
@@ -124,12 +109,12 @@ def test_no_other_backend_gives_raw_block(means: Means, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_a_device_that_a_killed_process_left_is_let_go_at_the_next_start(tmp_path: Path) -> None:
-    with serving(POOL, tmp_path) as served:
+    with serving(IMAGES, tmp_path) as served:
         served.create("raw", SIZE, capability=BLOCK)
         image = os.open(served.control / "volumes/raw/disk.img", os.O_RDWR)
     with loops.attached(image, autoclear=False):
         pass
     os.close(image)
     assert len(served.devices()) == 1
-    with serving(POOL, tmp_path) as served:
+    with serving(IMAGES, tmp_path) as served:
         served.until_detached()

@@ -78,6 +78,8 @@ QUOTA_EXT4 = Means(
     options="prjquota",
     mkfs_options=("-O", "project,quota", "-E", "quotatype=prjquota"),
 )
+# What tests of images alone take.
+IMAGES = Means("images", "ext4", parameters={"backend": "image", "thin": "true"}, size=1024 * MIB)
 
 
 def has_project_quotas() -> bool:
