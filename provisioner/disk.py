@@ -53,6 +53,9 @@ class Owner(msgspec.Struct, frozen=True):
     since: str
 
 
+_OWNER = msgspec.json.Decoder(Owner)
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """Figures of the filesystem under a pool."""
@@ -336,7 +339,7 @@ def read_owner(control_fd: int) -> Owner | None:
     """Give the last owner by its own word, whether it still lives or not."""
     try:
         with open(os.open(_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=control_fd), "rb") as file:
-            return msgspec.json.decode(file.read(4096), type=Owner)
+            return _OWNER.decode(file.read(4096))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

@@ -29,6 +29,9 @@ class PoolIdentity(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
 
 
+_IDENTITY = msgspec.json.Decoder(PoolIdentity)
+
+
 class AlreadyInitialised(PoolUnavailable):
     """The directory is a pool already."""
 
@@ -42,7 +45,7 @@ def read_identity(control_fd: int, path: str) -> PoolIdentity:
     """Read and judge `pool.json`; PoolUnavailable says what is wrong with it."""
     try:
         with open(os.open(_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=control_fd), "rb") as file:
-            identity = msgspec.json.decode(file.read(65536), type=PoolIdentity)
+            identity = _IDENTITY.decode(file.read(65536))
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PoolUnavailable(f"pool {path}: its identity {CONTROL}/{_FILE} cannot be read: {error}") from error
     if identity.schema > SCHEMA:

@@ -73,6 +73,10 @@ class _Header(msgspec.Struct):
     schema: int
 
 
+_HEADER = msgspec.json.Decoder(_Header)
+_RECORD = msgspec.json.Decoder(Record)
+
+
 @dataclass(frozen=True, slots=True)
 class Broken:
     """A folder whose record cannot be trusted, and why."""
@@ -84,10 +88,10 @@ class Broken:
 def decode(content: bytes) -> Record:
     """Parse a record; ValueError says what is wrong."""
     try:
-        schema = msgspec.json.decode(content, type=_Header).schema
+        schema = _HEADER.decode(content).schema
         if schema > SCHEMA:
             raise ValueError(f"schema {schema} is newer than {SCHEMA}, the newest this version knows")
-        return msgspec.json.decode(content, type=Record)
+        return _RECORD.decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

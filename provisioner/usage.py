@@ -63,6 +63,9 @@ class _Content(msgspec.Struct):
     escaped: dict[str, str] = {}
 
 
+_CONTENT = msgspec.json.Decoder(_Content)
+
+
 class Usage:
     """The last measurements of one pool, by folder; safe to use from any thread."""
 
@@ -170,7 +173,7 @@ class Usage:
         try:
             fd = os.open(FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=self._control_fd)
             with open(fd, "rb") as file:
-                content = msgspec.json.decode(file.read(_MOST_BYTES), type=_Content)
+                content = _CONTENT.decode(file.read(_MOST_BYTES))
         except FileNotFoundError:
             return
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -51,6 +51,10 @@ class _Header(msgspec.Struct):
     schema: int
 
 
+_HEADER = msgspec.json.Decoder(_Header)
+_ANNOUNCEMENT = msgspec.json.Decoder(Announcement)
+
+
 def encode(announcement: Announcement) -> str:
     """Give the annotation's value."""
     return msgspec.json.encode(announcement).decode()
@@ -59,9 +63,9 @@ def encode(announcement: Announcement) -> str:
 def decode(text: str) -> Announcement:
     """Read an annotation's value; ValueError says why it cannot be used."""
     try:
-        schema = msgspec.json.decode(text, type=_Header).schema
+        schema = _HEADER.decode(text).schema
         if schema > SCHEMA:
             raise ValueError(f"schema {schema} is newer than {SCHEMA}, the newest this version knows")
-        return msgspec.json.decode(text, type=Announcement)
+        return _ANNOUNCEMENT.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ValueError(str(error)) from error

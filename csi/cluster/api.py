@@ -80,6 +80,9 @@ class _Status(msgspec.Struct):
     reason: str = ""
 
 
+_STATUS = msgspec.json.Decoder(_Status)
+
+
 class KubernetesApi:
     """The API server of the cluster that we run in, or of KUBECONFIG."""
 
@@ -177,7 +180,7 @@ def _authorization(value: str) -> dict[str, str]:
 
 def _reason(found: urllib3.BaseHTTPResponse) -> str:
     try:
-        status = msgspec.json.decode(found.data, type=_Status)
+        status = _STATUS.decode(found.data)
     except (msgspec.MsgspecError, urllib3.exceptions.HTTPError, OSError):
         return f"HTTP {found.status}"
     return f"{status.reason}: {status.message}"

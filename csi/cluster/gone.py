@@ -9,9 +9,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-import msgspec
 import structlog
 
 from csi.cluster import objects
@@ -59,8 +57,7 @@ class NodeObjects:
         if self._clock() - at < _ASK_AGAIN_S:
             return uid
         try:
-            found = msgspec.json.decode(self._api().get(f"{objects.NODES}/{quote(name, safe='')}"), type=objects.Node)
-            uid = found.metadata.uid
+            uid = objects.get(self._api(), objects.NODES, name).metadata.uid
         except ApiError as error:
             if not error.is_not_found:
                 raise
@@ -136,16 +133,13 @@ class Gone:
         api = self._api()
         if parsed:
             try:
-                path = f"{objects.VOLUMES}/{parsed.folder}"
-                found = msgspec.json.decode(api.get(path), type=objects.PersistentVolume)
+                found = objects.get(api, objects.VOLUMES, parsed.folder)
                 if _is(found, volume_id):
                     return found
             except ApiError as error:
                 if error.status == 0 or error.status >= 500:  # noqa: PLR2004 - the server's own failure
                     raise
-        return next(
-            (pv for pv in objects.every(api, objects.VOLUMES, objects.PersistentVolume) if _is(pv, volume_id)), None
-        )
+        return next((pv for pv in objects.every(api, objects.VOLUMES) if _is(pv, volume_id)), None)
 
     def _is_gone(self, volume_id: str, node: str, uid: str) -> bool:
         if not node or not uid:

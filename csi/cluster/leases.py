@@ -56,6 +56,14 @@ class Lease(msgspec.Struct, frozen=True):
     spec: LeaseSpec = LeaseSpec()
 
 
+_LEASE = msgspec.json.Decoder(Lease)
+
+
+def decode(content: bytes | msgspec.Raw) -> Lease:
+    """Read a Lease; MsgspecError where it is none."""
+    return _LEASE.decode(content)
+
+
 def path_of(namespace: str, name: str = "") -> str:
     """Give the path of a Lease, or of all."""
     return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases" + (f"/{name}" if name else "")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import quote
 
 import msgspec
+from msgspec.json import Decoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from csi.cluster.api import Api
-
-NODES = "/api/v1/nodes"
-VOLUMES = "/api/v1/persistentvolumes"
-CLAIMS = "/api/v1/persistentvolumeclaims"
-CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 
 _PAGE = 500
 _Item = TypeVar("_Item")
@@ -96,11 +94,31 @@ class _List(msgspec.Struct, Generic[_Item]):
     items: list[_Item] = []
 
 
-def every(api: Api, path: str, kind: type[_Item]) -> Iterator[_Item]:
+@dataclass(frozen=True, slots=True)
+class Collection(Generic[_Item]):
+    """Where the objects of one kind are kept, and how they are read."""
+
+    path: str
+    one: Decoder[_Item]
+    page: Decoder[_List[_Item]]
+
+
+NODES = Collection("/api/v1/nodes", Decoder(Node), Decoder(_List[Node]))
+VOLUMES = Collection("/api/v1/persistentvolumes", Decoder(PersistentVolume), Decoder(_List[PersistentVolume]))
+CLAIMS = Collection("/api/v1/persistentvolumeclaims", Decoder(Claim), Decoder(_List[Claim]))
+CLASSES = Collection("/apis/storage.k8s.io/v1/storageclasses", Decoder(StorageClass), Decoder(_List[StorageClass]))
+
+
+def get(api: Api, collection: Collection[_Item], name: str) -> _Item:
+    """Read one object (of a collection without namespaces); ApiError where there is none, or nobody can tell."""
+    return collection.one.decode(api.get(f"{collection.path}/{quote(name, safe='')}"))
+
+
+def every(api: Api, collection: Collection[_Item]) -> Iterator[_Item]:
     """Read a whole collection, page by page; ApiError where it cannot be read to its end."""
     query: dict[str, str | int] = {"limit": _PAGE}
     while True:
-        page = msgspec.json.decode(api.get(path, query), type=_List[kind])  # type: ignore[valid-type] # known at run time
+        page = collection.page.decode(api.get(collection.path, query))
         yield from page.items
         if not page.metadata.go_on:
             return

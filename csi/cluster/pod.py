@@ -74,6 +74,9 @@ class _Claims(msgspec.Struct, rename={"kubernetes": "kubernetes.io"}):
     kubernetes: _Kubernetes = _Kubernetes()
 
 
+_CLAIMS = msgspec.json.Decoder(_Claims)
+
+
 def node_in_token(path: Path = TOKEN) -> OwnerReference | None:
     """Give the Node that our token was made for; None where there is no token, or it names none.
 
@@ -81,7 +84,7 @@ def node_in_token(path: Path = TOKEN) -> OwnerReference | None:
     """
     try:
         _, claims, _ = path.read_bytes().split(b".")
-        node = msgspec.json.decode(base64.urlsafe_b64decode(claims + b"=="), type=_Claims).kubernetes.node
+        node = _CLAIMS.decode(base64.urlsafe_b64decode(claims + b"==")).kubernetes.node
     except (OSError, ValueError, binascii.Error, msgspec.MsgspecError):
         return None
     return OwnerReference("Node", node.name, node.uid) if node.name and node.uid else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 KEY = "local-path-room"  # JSON: {pool id: bytes}
 
 _Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # of CSI's capacities
+_ROOM = msgspec.json.Decoder(dict[str, _Bytes])
 
 # Those that change what is left.
 _METHODS = ("CreateVolume", "DeleteVolume", "ControllerExpandVolume")
@@ -72,7 +73,7 @@ def room_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, int
     for key, value in metadata or ():
         if key == KEY:
             try:
-                return msgspec.json.decode(value, type=dict[str, _Bytes])
+                return _ROOM.decode(value)
             except (msgspec.MsgspecError, UnicodeError):
                 return {}
     return None

@@ -125,7 +125,7 @@ class Slots:
 
     def _get(self, name: str) -> Lease | None:
         try:
-            return msgspec.json.decode(self._api().get(leases.path_of(self._namespace, name)), type=Lease)
+            return leases.decode(self._api().get(leases.path_of(self._namespace, name)))
         except ApiError as error:
             if error.is_not_found:
                 return None
@@ -133,10 +133,10 @@ class Slots:
 
     def _create(self, name: str) -> Lease:
         body = leases.body(self._namespace, name, *self._ours())
-        return msgspec.json.decode(self._api().create(leases.path_of(self._namespace), body), type=Lease)
+        return leases.decode(self._api().create(leases.path_of(self._namespace), body))
 
     def _replace(self, lease: Lease, annotations: dict[str, str], spec: dict[str, Any]) -> Lease:
         name = lease.metadata.name
         body = leases.body(self._namespace, name, annotations, spec)
         body["metadata"]["resourceVersion"] = lease.metadata.resource_version
-        return msgspec.json.decode(self._api().replace(leases.path_of(self._namespace, name), body), type=Lease)
+        return leases.decode(self._api().replace(leases.path_of(self._namespace, name), body))

@@ -133,14 +133,14 @@ class Sweep:
         left = {volume_id: uid for volume_id in volumes if (uid := _claim_of(volume_id))}
         api, uids = self._api(), set(left.values())
         bound: set[str] = set()  # the names of our PersistentVolumes that claims of these uids have
-        for volume in objects.every(api, objects.VOLUMES, objects.PersistentVolume):
+        for volume in objects.every(api, objects.VOLUMES):
             if volume.spec.csi and volume.spec.csi.driver == NAME:
                 left.pop(volume.spec.csi.volume_handle, None)
                 if volume.spec.claim_ref and volume.spec.claim_ref.uid in uids:
                     bound.add(volume.metadata.name)
         wanted = {
             claim.metadata.uid
-            for claim in objects.every(api, objects.CLAIMS, objects.Claim)
+            for claim in objects.every(api, objects.CLAIMS)
             if claim.metadata.uid in uids and claim.spec.volume_name not in bound  # else it has another volume
         }
         return [volume_id for volume_id, uid in left.items() if uid not in wanted]

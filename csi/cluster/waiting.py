@@ -66,13 +66,13 @@ class WaitingClaims:
 
     def look(self) -> None:
         """Look once. Claims are read only if there is a class that cannot be served."""
-        classes = objects.every(self._api(), objects.CLASSES, objects.StorageClass)
+        classes = objects.every(self._api(), objects.CLASSES)
         reasons = {each.metadata.name: self._why_not(each) for each in classes if each.provisioner == NAME}
         unserved = {name: why for name, why in reasons.items() if why}
         if not unserved:
             return
         told = 0
-        for claim in objects.every(self._api(), objects.CLAIMS, objects.Claim):
+        for claim in objects.every(self._api(), objects.CLAIMS):
             why = unserved.get(claim.spec.storage_class_name or "")
             if why and not claim.spec.volume_name and told < _MOST_TOLD:
                 self._events.warn_claim(claim, "ClassCannotBeServed", why)

@@ -64,6 +64,11 @@ class _Refusal(msgspec.Struct):
     message: str = ""
 
 
+_LIST = msgspec.json.Decoder(_List)
+_EVENT = msgspec.json.Decoder(_Event)
+_REFUSAL = msgspec.json.Decoder(_Refusal)
+
+
 class Watching:
     """Follows the Leases of a namespace, or the one called `name` (which is all that a node may read)."""
 
@@ -120,7 +125,7 @@ class Watching:
         found: list[Lease] = []
         query: Query = {**self._only, "limit": _PAGE}
         while True:
-            page = msgspec.json.decode(self._api().get(self._path, query), type=_List)
+            page = _LIST.decode(self._api().get(self._path, query))
             found += page.items
             if not page.metadata.go_on:
                 self._follower.replaced(found)
@@ -138,11 +143,11 @@ class Watching:
         return version
 
     def _take(self, line: bytes) -> str:
-        event = msgspec.json.decode(line, type=_Event)
+        event = _EVENT.decode(line)
         if event.type == "ERROR":
-            refusal = msgspec.json.decode(event.object, type=_Refusal)
+            refusal = _REFUSAL.decode(event.object)
             raise ApiError(refusal.code, refusal.message)
-        lease = msgspec.json.decode(event.object, type=Lease)
+        lease = leases.decode(event.object)
         if event.type == "DELETED":
             self._follower.removed(lease)
         elif event.type in ("ADDED", "MODIFIED"):

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LONGEST_FILE = 400  # lines
 LONGEST_FUNCTION = 40  # lines, without its docstring
+CONFIGURATION = Path("csi/config.py")  # read before there is a second thread
 VAGUE_NAMES = {"utils.py", "util.py", "helpers.py", "manager.py", "common.py", "misc.py"}
 BARE_IGNORE = re.compile(r"#\s*(noqa|type: ignore)(:\s*[A-Z0-9, ]+|\[[a-z, -]+\])?\s*$")
 
@@ -46,6 +47,35 @@ def test_file_is_short_and_its_functions_are(source: Path) -> None:
 
 def test_names_of_files_say_what_they_hold() -> None:
     assert not [str(source) for source in SOURCES if source.name in VAGUE_NAMES]
+
+
+def calls(source: Path) -> Iterator[tuple[ast.Call, bool]]:
+    """Give each call of a file, and whether it is made where the file is imported, in no function."""
+    tree = ast.parse((ROOT / source).read_text())
+    within = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield node, id(node) not in within
+
+
+def test_json_is_read_by_decoders_that_are_made_at_import() -> None:
+    # msgspec works out what a class wants when it is first asked, and two threads that ask at once crash the process.
+    late = [
+        f"{source}:{call.lineno}"
+        for source in SOURCES
+        if source.parts[0] in ("csi", "provisioner")
+        for call, at_import in calls(source)
+        for name in [ast.unparse(call.func)]
+        if (name.endswith("decode") and any(word.arg == "type" for word in call.keywords))
+        or (name.endswith("Decoder") and not at_import)
+        or (name == "msgspec.convert" and source != CONFIGURATION)
+    ]
+    assert not late, f"make a msgspec.json.Decoder beside the class, and call its decode: {', '.join(late)}"
 
 
 def test_each_ignore_has_its_reason_beside_it() -> None:
