@@ -10,14 +10,15 @@ from provisioner.ephemeral import EphemeralPublishing
 from provisioner.errors import NotReady, PoolUnavailable
 from provisioner.facts import PoolFacts
 from provisioner.figures import PoolFigures
+from provisioner.measuring import Measuring, look_for_escaped
 from provisioner.operations import Operations
 from provisioner.pod_sweep import PodSweep
 from provisioner.pool import Contents
 from provisioner.pools import Pools
 from provisioner.publishing import Publishing
+from provisioner.rounds import Rounds
 from provisioner.settings import Settings
 from provisioner.targets import TargetRoots
-from provisioner.usage import Measurer
 from provisioner.volumes import Volumes
 
 
@@ -32,7 +33,9 @@ class Provisioner:
         publishing = Publishing(self._pools, operations, TargetRoots(settings.target_roots))
         self.publishing = EphemeralPublishing(settings, self._pools, operations, self.volumes, publishing)
         self.pod_sweep = PodSweep(self._pools, operations, self.volumes, settings.target_roots)
-        self._measurer = Measurer(self._measurable, settings.measure_interval_seconds, operations=operations)
+        interval_s = settings.measure_interval_seconds
+        self._measurer = Rounds(Measuring(operations).measure, self._measurable, interval_s, name="measurer")
+        self._escapes = Rounds(look_for_escaped, self._measurable, interval_s, name="escapes")
 
     def lock(self) -> None:
         """Become the only process that serves these pools; PoolLocked names the other one."""
@@ -42,6 +45,7 @@ class Provisioner:
         """Sweep, read all volumes, and begin the background work; volumes.ready is True afterwards."""
         self._pools.load()
         self._measurer.start()
+        self._escapes.start()
         self.pod_sweep.start()
 
     def facts(self) -> tuple[PoolFacts, ...]:
@@ -56,7 +60,10 @@ class Provisioner:
     def stop(self) -> None:
         """End the background work and let the pools go."""
         self.pod_sweep.stop()
-        self._measurer.stop()
+        for rounds in (self._measurer, self._escapes):
+            rounds.stop()
+        for rounds in (self._measurer, self._escapes):
+            rounds.join()
         self._pools.close()
 
     def figures(self) -> list[PoolFigures]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from provisioner.backends import Occupied
 from provisioner.linux.mount import MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
+from provisioner.measuring import Measuring
 from provisioner.pace import Pace, Paced
-from provisioner.usage import Measurer, Usage
+from provisioner.rounds import Rounds
+from provisioner.usage import Usage
 from provisioner.walking import measure
 from tests.support.filesystems import Filesystem
 from tests.support.paces import FdCounting, Unpaced, open_fds
@@ -124,7 +126,7 @@ def test_what_strangers_use_is_foreign_and_what_is_ours_is_not(memory: Path) -> 
         directory_fd(control / "trash") as trash_fd,
     ):
         pool = Pool(Disk(str(control), volumes_fd, staging_fd, trash_fd), Usage(control_fd))
-        measurer = Measurer(lambda: [pool], 3600, Pace(work_s=float("inf")))
+        measurer = Rounds(Measuring().measure, lambda: [pool], 3600, Pace(work_s=float("inf")))
         measurer.run_once()
         before = pool.usage.foreign_bytes
         (memory / "stranger").write_bytes(b"x" * 2 * MIB)

@@ -242,12 +242,12 @@ def test_a_directory_below_the_root_that_left_is_found_by_the_walk(served: Serve
     target = served.publish(volume)
     (target / "one" / "two").mkdir(parents=True)
     (target / "one" / "two").chmod(0o777)
-    served.provisioner._measurer.run_once()
+    served.provisioner._escapes.run_once()
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()
     move_to_project(target / "one" / "two", 0)
     assert write_as_pod(target / "one" / "two" / "file", 2 * SIZE).errno == 0
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()  # a call does not walk
-    served.provisioner._measurer.run_once()
+    served.provisioner._escapes.run_once()
     (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
     assert (problem.status, problem.reason) == (HealthStatus.DEGRADED, "LimitEscaped")
     assert "1 of its directories left project" in problem.message
@@ -264,13 +264,13 @@ def test_files_that_left_are_told_by_what_the_volume_holds(served: Served) -> No
     move_to_project(target / "file", 0)
     (target / "file").chmod(0o666)
     assert write_as_pod(target / "file", 2 * SIZE).errno == 0
-    served.provisioner._measurer.run_once()
+    served.provisioner._escapes.run_once()
     (problem,) = served.provisioner.volumes.health(volume.volume_id).problems
     assert problem.reason == "LimitEscaped"
     assert "files left project" in problem.message
     (target / "file").unlink()
     os.sync()
-    served.provisioner._measurer.run_once()
+    served.provisioner._escapes.run_once()
     assert served.provisioner.volumes.health(volume.volume_id).problems == ()
 
 

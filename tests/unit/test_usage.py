@@ -13,9 +13,11 @@ import pytest
 
 from provisioner.backends import Occupied
 from provisioner.errors import PoolUnavailable
+from provisioner.measuring import Measuring, look_for_escaped
 from provisioner.operations import Operations
 from provisioner.pace import Pace, Paced
-from provisioner.usage import Measurement, Measurer, Usage
+from provisioner.rounds import Rounds
+from provisioner.usage import Measurement, Usage
 from tests.support.paces import open_fds
 from tests.support.trees import make_wide
 
@@ -109,7 +111,7 @@ def again(pool: FakePool) -> Usage:
     return usage
 
 
-def measurer(*pools: FakePool, during: Callable[[], None] | None = None) -> Measurer:
+def measurer(*pools: FakePool, during: Callable[[], None] | None = None) -> Rounds:
     """Give a measurer without pauses."""
 
     class FakePace(Pace):
@@ -118,7 +120,8 @@ def measurer(*pools: FakePool, during: Callable[[], None] | None = None) -> Meas
                 during()
             super().step()
 
-    return Measurer(lambda: pools, 3600, FakePace(work_s=float("inf")), clock=lambda: 1700000000.0)
+    measuring = Measuring(clock=lambda: 1700000000.0)
+    return Rounds(measuring.measure, lambda: pools, 3600, FakePace(work_s=float("inf")))
 
 
 def test_nothing_is_known_at_first(pool: FakePool) -> None:
@@ -295,6 +298,7 @@ def test_the_thread_measures_at_its_start_and_stops_in_the_middle(pool: FakePool
     running.start()
     assert reached.wait(PATIENCE_S)
     running.stop()
+    running.join()
     assert not running._thread.is_alive()
     assert pool.usage.get("pvc-1") is None
     assert open_fds() == before
@@ -314,12 +318,13 @@ def test_it_measures_again_and_survives_what_nobody_expected(pool: FakePool) -> 
             done.set()
         return [pool]
 
-    running = Measurer(pools, 0.001, Pace())
+    running = Rounds(Measuring().measure, pools, 0.001, Pace())
     running.start()
     try:
         assert done.wait(PATIENCE_S)
     finally:
         running.stop()
+        running.join()
     assert pool.usage.get("pvc-1")
 
 
@@ -342,14 +347,15 @@ def test_what_left_its_limit_is_kept_until_it_is_back_or_the_volume_gone(pool: F
     pool.volume("pvc-1")
     pool.volume("pvc-2")
     pool.left = {"pvc-1": "a directory left", "pvc-2": "another left"}
-    measurer = Measurer(lambda: [pool], 60)
-    measurer.run_once()
+    search = Rounds(look_for_escaped, lambda: [pool], 60)
+    search.run_once()
     assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["a directory left", "another left"]
     assert (pool.usage.escaped_count, pool.usage.lost_count) == (2, 0)
     assert again(pool).escaped("pvc-1") == "a directory left"
     pool.left.clear()
     pool.names.remove("pvc-2")
-    measurer.run_once()
+    search.run_once()
+    measurer(pool).run_once()
     assert [pool.usage.escaped(name) for name in ("pvc-1", "pvc-2")] == ["", ""]
 
 
@@ -378,7 +384,7 @@ def test_a_limit_that_is_being_set_anew_is_not_lost(pool: FakePool) -> None:
     pool.lost = {"pvc-1": "the limit is 2, wanted 1"}
     operations = Operations()
     with operations.claim(f"{pool.disk.pool_id}.pvc-1"):
-        Measurer(lambda: [pool], 60, operations=operations).run_once()
+        Rounds(Measuring(operations).measure, lambda: [pool], 60).run_once()
     assert pool.usage.lost_count == 0
-    Measurer(lambda: [pool], 60, operations=operations).run_once()
+    Rounds(Measuring(operations).measure, lambda: [pool], 60).run_once()
     assert pool.usage.lost("pvc-1") == "the limit is 2, wanted 1"
