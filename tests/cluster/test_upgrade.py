@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.driver import AGENTS, CONTROLLERS, wait_ready
@@ -18,7 +19,9 @@ from tests.cluster.scene import Scene
 
 PAUSE_S = 0.5
 DEFAULT_CLASS = "csi-local-path"
-BEFORE_LIMITS = {"enforce": "besteffort"}
+# The chart as it was when no volume had a limit: `helm package` of commit 89777bc.
+BEFORE_LIMITS = Path(__file__).parent / "charts/before-limits.tgz"
+WITHOUT_LIMITS = {"enforce": "besteffort"}
 
 
 def test_upgrade_fails_no_claim_and_disturbs_no_pod(scene: Scene, kube: Kube) -> None:
@@ -74,10 +77,16 @@ def values_with_class(**parameters: str) -> dict[str, Any]:
     return values
 
 
+def values_before_limits() -> dict[str, Any]:
+    """Give the cluster's values as that chart knows them: its own class, and no word of quotas."""
+    values: dict[str, Any] = lab_values()
+    for pool in itertools.chain(values["pools"], *(node["pools"] for node in values["nodes"])):
+        pool.pop("quota", None)
+    return values | {"classes": [{"name": DEFAULT_CLASS, "parameters": WITHOUT_LIMITS}]}
+
+
 def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene: Scene, kube: Kube) -> None:
-    old = values_with_class(**BEFORE_LIMITS)
-    old["settings"] |= BEFORE_LIMITS
-    install(values=old)
+    install(values=values_before_limits(), chart=BEFORE_LIMITS)
     try:
         wait_ready(kube)
         scene.claim("old", storage_class=DEFAULT_CLASS)
@@ -88,7 +97,7 @@ def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene:
         assert f"class {DEFAULT_CLASS} was there before and stays" in said
         found = kube.get("StorageClass", DEFAULT_CLASS)
         assert found is not None
-        assert found["parameters"] == BEFORE_LIMITS
+        assert found["parameters"] == WITHOUT_LIMITS
         assert scene.running("writer")["status"]["containerStatuses"][0]["restartCount"] == 0
 
         grown = {"spec": {"resources": {"requests": {"storage": "128Mi"}}}}

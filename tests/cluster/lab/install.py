@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.cluster.lab.commands import run
 from tests.cluster.lab.lifecycle import kubectl
@@ -17,10 +18,10 @@ _HELD = {"enforce": "required"}
 CHART = ROOT / "deploy/chart/csi-local-path"
 
 
-def install(*more: str, values: dict[str, object] | None = None) -> str:
+def install(*more: str, values: dict[str, object] | None = None, chart: Path = CHART) -> str:
     """Install the chart, or upgrade what is installed; gives what helm says when all its pods are ready.
 
-    more: flags of helm. values: others than `lab_values`.
+    more: flags of helm. values: others than `lab_values`. chart: another than that of this work tree.
     """
     if not run(*kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name")):
         run(*kubectl("create", "namespace", NAMESPACE))
@@ -30,7 +31,7 @@ def install(*more: str, values: dict[str, object] | None = None) -> str:
     helm = [*entering(HUB, "net"), str(HELM), f"--kubeconfig={ADMIN}", f"--namespace={NAMESPACE}"]
     where = [f"--repository-cache={FOLDER}/helm", f"--repository-config={FOLDER}/helm/repositories.yaml"]
     flags = ["--install", "--wait", "--timeout=180s", f"--values={file}"]
-    return run(*helm, *where, "upgrade", "csi-local-path", str(CHART), *flags, *more, patience_s=240)
+    return run(*helm, *where, "upgrade", "csi-local-path", str(chart), *flags, *more, patience_s=240)
 
 
 def lab_values() -> dict[str, object]:
