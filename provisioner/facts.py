@@ -39,6 +39,8 @@ class PoolFacts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def refusal(self, asked: ClassParameters) -> str:
         """Say why no volume of a class can be made in this pool, or '' where one can."""
+        if not self.means:  # a directory is possible wherever there is a disk
+            return f"the disk of pool {self.name!r} is not there"
         enforce = asked.enforce or self.enforce
         means = self.holding if enforce == "required" else self.means
         if asked.backend == "auto" and not means:

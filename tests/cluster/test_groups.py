@@ -75,13 +75,16 @@ def test_group_has_an_agent_of_its_own_whose_disk_comes_late(
         assert group_of(kube, node) == GROUP
         assert {group_of(kube, other) for other in others} == {"default"}
 
-        scene.claim("data", "16Mi", name, node=node.name)
-        scene.wait_event("data", "ProvisioningFailed", str(LATE))
+        scene.claim("data", "16Mi", name)
+        scene.start("pod", "data")
+        scene.wait_event("data", "ClassCannotBeServed", "the disk of pool 'late' is not there")
         assert os.listdir(mount_point) == [], "a disk that is not there was made a pool"
 
         make_image("ext4", tmp_path / "disk.ext4")
         run(*entering(node.name), "mount", "-o", "loop", str(tmp_path / "disk.ext4"), str(LATE))
-        volume = scene.bound("data", patience_s=120)["metadata"]["name"]
+        assert scene.running("pod")["spec"]["nodeName"] == node.name
+        volume = scene.bound("data")["metadata"]["name"]
         assert os.listdir(mount_point / ".csi-local-path/volumes") == [volume]
+        scene.end("pod")
         kube.delete("PersistentVolumeClaim", "data", scene.namespace)
         kube.wait_gone("PersistentVolume", volume)

@@ -167,11 +167,11 @@ def test_a_node_never_seen_is_given_up_in_the_end() -> None:
 
 
 class Waiting:
-    """A cluster whose node a has the pool 'fast', classes, and a claim of each."""
+    """A cluster whose node a has the pool 'fast', and 'away' without its disk, classes, and a claim of each."""
 
     def __init__(self, **parameters: str) -> None:
         self.api, self.told, self.directory = MemoryApi(), Told(), Directory()
-        self.directory.replaced([node_lease("a", facts(POOL, "fast"))])
+        self.directory.replaced([node_lease("a", facts(POOL, "fast"), facts("", "away", means=()))])
         self.put_class("c", "local-path.csi.dev", parameters)
         self.put_claim("waits", "c")
         self.waiting = WaitingClaims(lambda: self.api, self.directory, self.told, lambda: True, 60)
@@ -189,6 +189,7 @@ class Waiting:
     ("parameters", "why"),
     [
         ({"pool": "slow"}, "class 'c': no node has a pool 'slow'"),
+        ({"pool": "away"}, "class 'c': the disk of pool 'away' is not there, and so for each node that has it"),
         ({"pool": "fast", "enforce": "required"}, "class 'c': pool 'fast' has no means for enforce: required"),
         ({"poool": "fast"}, "class 'c': parameter 'poool' is unknown; did you mean 'pool'"),
     ],
