@@ -66,7 +66,8 @@ def reference() -> str:
     schema = _schema()
     parts = [
         "# Values of the Helm chart\n",
-        f"Made from `deploy/chart/csi-local-path/values.schema.json` by `{COMMAND}`. An unknown key is refused.\n",
+        f"Made from `deploy/chart/csi-local-path/values.schema.json` by `{COMMAND}`.",
+        "An unknown key is refused by helm, one of a pool or of `settings` by the driver when it starts.\n",
         "The same holds for pools and settings as in the [configuration](configuration.md); how to choose is told in",
         "[how to install](../how-to/install.md).\n",
         *_table(_rows(schema["properties"], "")),
