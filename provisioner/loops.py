@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
+import structlog
+
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
 from provisioner.linux.blkdev import size_bytes
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.linux.statx import Statx
 from provisioner.records import IMAGE
+
+log = structlog.get_logger(__name__)
 
 BLOCK_BYTES = 4096  # no disk asks for more, and direct IO in units of less is refused by some
 
@@ -121,18 +125,30 @@ def flags_of(number: int) -> int:
 
 
 def ours() -> Iterator[tuple[int, Image]]:
-    """List the devices that show images of volumes, in whichever pool, with the image of each: one look at all."""
+    """List the devices that show images of volumes, in whichever pool, with the image of each: one look at all.
+
+    One on a dead filesystem, which answers nothing (EIO), is left out: no other pool shall wait for it.
+    """
     for name in os.listdir("/sys/block"):
         if name.startswith("loop") and folder_behind(number := int(name[4:])):
-            image = image_behind(number)
+            try:
+                image = image_behind(number)
+            except OSError as error:
+                log.warning("loop device left alone", device=loop.device_path(number), error=str(error))
+                continue
             if image:
                 yield number, image
 
 
+def open_device(number: int, *, readonly: bool = False) -> int:
+    """Open a device."""
+    return os.open(loop.device_path(number), _access(readonly=readonly))
+
+
 @contextmanager
 def opened(number: int, *, readonly: bool = False) -> Iterator[int]:
-    """Hold a device open."""
-    fd = os.open(loop.device_path(number), _access(readonly=readonly))
+    """Hold a device open for a while."""
+    fd = open_device(number, readonly=readonly)
     try:
         yield fd
     finally:
@@ -159,11 +175,13 @@ def detach_unless_mounted(number: int) -> None:
         detach(number)
 
 
-def detach(number: int) -> None:
-    """Detach a device; one that is in use goes when it is not any more."""
+def detach(number: int, image: Image | None = None) -> None:
+    """Detach a device; one that is in use goes when it is not any more. image: only if it shows this one."""
     with opened(number, readonly=True) as fd:
         try:
-            loop.clear(fd)
+            status = loop.get_status(fd)  # open, its number cannot become another's any more
+            if image in (None, (status.backing_dev, status.backing_ino)):
+                loop.clear(fd)
         except OSError as error:
             if error.errno != errno.ENXIO:  # it went already
                 raise

@@ -138,16 +138,15 @@ def ensure_unmounted(target: Target, is_ours: Callable[[Statx], bool]) -> None:
         found = look(target)
 
 
-def ensure_absent(target: Target, folder: str, source: Statx | None) -> None:
+def ensure_absent(target: Target, is_ours: Callable[[Statx], bool]) -> None:
     """Take every mount of the volume away from a target, then the empty directory itself.
 
-    source: the volume's own directory where it is still there; else the mount's root within its
-    filesystem tells whose it is. TargetOccupied for what is not ours, which is left alone; VolumeInUse
-    names who holds it. Never lazy, never recursive.
+    TargetOccupied for what is not ours, which is left alone; VolumeInUse names who holds it. Never lazy, never
+    recursive.
     """
     found = look(target)
     while found is not None and found.mount_root:
-        if not _is_ours(target, found, folder, source):
+        if not is_ours(found):
             raise TargetOccupied(f"target_path {target.path!r}: something else is mounted there; it is left alone")
         _unmount(target, found)
         with suppress(OSError):  # another mount below, or what the next look tells
@@ -188,13 +187,20 @@ def _dead_mount(target: Target) -> Statx | None:
     )
 
 
-def _is_ours(target: Target, found: Statx, folder: str, source: Statx | None) -> bool:
+def is_of_folder(target: Target, folder: str, source: Statx | None, found: Statx) -> bool:
+    """Tell whether what is mounted at a target is of the volume in a folder.
+
+    source: the volume's own directory where it is still there; else the mount's root within its filesystem tells
+    whose it is, and of a device what it shows. One that shows nothing any more is nobody else's.
+    """
     if source is not None:
         if is_same(found, source):
             return True
         if found.dev != source.dev:  # another pool's, of the same name
             return False
     number = loops.number_of(found)
+    if number is not None and stat.S_ISBLK(found.mode) and loops.image_behind(number) is None:
+        return folder != ""
     behind = "" if number is None else loops.folder_behind(number)  # a pool may lie on a loop device as well
     return folder != "" and (behind or folder_of(_root_of(target, found))) == folder
 

@@ -198,6 +198,7 @@ class Contents:
     def close(self) -> None:
         """Stop the eraser and let the disk go."""
         self.trash.stop()
+        self.backends.close()
         self.disk.close()
 
 

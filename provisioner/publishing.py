@@ -156,7 +156,7 @@ class Publishing:
                 call.check()
                 source = _source_of(contents, parsed)
                 device = None if contents else _device_at(target)
-                mounts.ensure_absent(target, parsed.folder if parsed else "", source)
+                mounts.ensure_absent(target, partial(_is_shown_by, contents, parsed, target, source))
                 if device is not None:
                     loops.detach_unless_mounted(device)
             if contents and parsed:  # else the next start drops hints without a mount
@@ -264,6 +264,16 @@ def _release(contents: Contents, record: Record) -> None:
     """Let go what was made for publications of a volume that are not, or not any more."""
     if record.block:
         contents.backends.of(record).release(record, contents.publications.alive(record.folder))
+
+
+def _is_shown_by(
+    contents: Contents | None, parsed: VolumeId | None, target: Target, source: Statx | None, found: Statx
+) -> bool:
+    """Tell whether a mount at a target is of a volume; of one that nobody knows by what the kernel says of it."""
+    folder = parsed.folder if parsed else ""
+    if mounts.is_of_folder(target, folder, source, found):
+        return True
+    return stat.S_ISBLK(found.mode) and contents is not None and contents.shows(folder, found)
 
 
 def _is_image_of(contents: Contents | None, folder: str, found: Statx) -> bool:

@@ -43,10 +43,11 @@ class Backends:
         """Look at nothing yet; what a pool can do may change while it is served."""
         self._pool = settings.name
         self._enforce: Enforce = settings.enforce or "required"
+        self._image = image = ImageBackend(disk)
         means: tuple[Backend, ...] = (
             QuotaBackend(disk),
             SubvolumeBackend(disk, settings.quota),
-            ImageBackend(disk),
+            image,
             DirectoryBackend(disk),
         )
         self._means: dict[str, Backend] = {backend.name: backend for backend in means}
@@ -105,6 +106,10 @@ class Backends:
         """Look after limits that tenants may have slipped out of."""
         for backend in self._means.values():
             backend.tend()
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        self._image.close()
 
     def dismantle(self, entry_fd: int) -> bool:
         """Take apart what an entry of the trash has besides files; False where that is not done yet."""

@@ -10,24 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 import structlog
 
-from provisioner import filesystems, loops
+from provisioner import filesystems, image_files, loops
 from provisioner.backends import Content, Occupied
 from provisioner.backends.directory import finish_root
 from provisioner.backends.mounting import check_options, mount_patiently, note_options, refused, repair
 from provisioner.capabilities import filesystem_options
+from provisioner.devices import Devices
 from provisioner.disk import Disk
-from provisioner.errors import InvalidRequest, Precondition, TargetOccupied, Unavailable
+from provisioner.errors import Precondition, TargetOccupied, Unavailable
 from provisioner.filesystems import KINDS
 from provisioner.linux import loop
-from provisioner.linux.fallocate import fallocate, is_blank_from
-from provisioner.linux.fsflags import FS_NOATIME_FL, FS_NOCOW_FL, get_flags, set_flags
+from provisioner.linux.fallocate import is_blank_from
 from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
@@ -53,7 +52,7 @@ class ImageBackend:
     def __init__(self, disk: Disk) -> None:
         """Work on a pool's disk."""
         self._volumes_fd, self._staging_fd = disk.volumes_fd, disk.staging_fd
-        self._known: defaultdict[Image, set[int]] = defaultdict(set)  # devices that were attached, by us or before us
+        self._loops = Devices()
 
     def refusal(self, content: Content) -> str:
         """Refuse filesystems that we cannot make, and machines without loop devices."""
@@ -86,8 +85,8 @@ class ImageBackend:
         """Make the file and its filesystem; what its program could not bring to the disk, our own sync tells."""
         fd = os.open(IMAGE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=entry_fd)
         try:
-            _prepare(fd)
-            _set_size(fd, record.capacity_bytes, thin=record.thin)
+            image_files.prepare(fd)
+            image_files.set_size(fd, record.capacity_bytes, thin=record.thin)
             if record.block:
                 yield record
             else:
@@ -104,7 +103,7 @@ class ImageBackend:
         before = self._look(record.folder).size_bytes
         try:
             with self._opened(record) as fd:
-                _set_size(fd, capacity_bytes, thin=record.thin)
+                image_files.set_size(fd, capacity_bytes, thin=record.thin)
                 os.fsync(fd)
             yield
         except OSError:
@@ -148,22 +147,10 @@ class ImageBackend:
 
     def _devices(self, record: Record) -> list[int]:
         """List the devices that show the image."""
-        return self._showing(self._look(record.folder))
+        return self._loops.of(self._image(record))
 
-    def _showing(self, image: Statx) -> list[int]:
-        key = (image.dev, image.ino)
-        known = self._known.get(key, set())
-        for number in [number for number in known if loops.image_behind(number) != key]:
-            known.discard(number)
-        if not known:
-            self._known.pop(key, None)
-        return sorted(known)
-
-    def _note(self, device_fd: int) -> int:
-        """Remember a device that was just attached; gives its number."""
-        status = loop.get_status(device_fd)
-        self._known[status.backing_dev, status.backing_ino].add(status.number)
-        return status.number
+    def _image(self, record: Record) -> Image:
+        return _key(self._look(record.folder))
 
     def stage(self, record: Record, target: Target, capability: Capability) -> bool:
         """Mount the filesystem at the staging path, mended and grown; True where it stays there until `unstage`."""
@@ -195,7 +182,7 @@ class ImageBackend:
             else:
                 image_fd = stack.enter_context(self._opened(record))
                 device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
-                number = self._note(device_fd)
+                number = self._loops.note(device_fd)
                 repair(record, number, device_fd, self._staging_fd)
                 note_options(self._volumes_fd, record, options)
             try:
@@ -274,22 +261,30 @@ class ImageBackend:
 
     def _open_device(self, record: Record, *, readonly: bool) -> int:
         """A bind of a device node that is read-only still lets writes through: read-only ones are devices apart."""
-        for number in self._devices(record):
-            flags = loops.flags_of(number) & (loop.LO_FLAGS_READ_ONLY | loop.LO_FLAGS_AUTOCLEAR)
-            if flags == (loop.LO_FLAGS_READ_ONLY if readonly else 0):  # one with autoclear goes with its last user
+        image = self._image(record)
+        for number in self._loops.of(image):
+            if self._serves(number, image, readonly=readonly):
+                self._loops.hold(number, image)
                 return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._fit_device(record)
         with self._opened(record) as image_fd, loops.attached(image_fd, autoclear=False, readonly=readonly) as fd:
-            path = loop.device_path(self._note(fd))
-            return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            number = self._loops.note(fd)
+            self._loops.hold(number, image)
+            return os.open(loop.device_path(number), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _serves(self, number: int, image: Image, *, readonly: bool) -> bool:
+        """Tell whether a device can be published once more: one with autoclear that nobody holds may go any time."""
+        flags = loops.flags_of(number)
+        stays = self._loops.is_held(number) or not flags & loop.LO_FLAGS_AUTOCLEAR
+        same = bool(flags & loop.LO_FLAGS_READ_ONLY) == readonly
+        return stays and same and loops.image_behind(number) == image
 
     def shows(self, record: Record, found: Statx) -> bool:
         """Tell whether a mount, or the node of a device, is of this volume."""
         number = loops.number_of(found) if found.mount_root else None
         if number is None:
             return False
-        image = self._look(record.folder)
-        return loops.image_behind(number) == (image.dev, image.ino)
+        return self._loops.is_of(number, self._image(record))
 
     def release(self, record: Record, targets: Iterable[str]) -> None:
         """Detach the devices of a raw block volume that none of its targets shows."""
@@ -299,9 +294,10 @@ class ImageBackend:
         for target in targets:
             with suppress(OSError):
                 used.add(loops.number_of(statx(target, flags=AT_SYMLINK_NOFOLLOW)))
-        for number in self._devices(record):
+        image = self._image(record)
+        for number in self._loops.of(image):
             if number not in used:
-                loops.detach(number)
+                self._loops.let_go(number, image)
 
     def occupied(self, record: Record) -> Occupied | None:
         """Give what the file occupies of the pool."""
@@ -342,17 +338,18 @@ class ImageBackend:
         A filesystem gets what its record says when it is staged, and never more: not before can its size be believed.
         """
         if ours := [record for record in records if record.backend == self.name]:
-            self._find_devices()
+            self._loops.find()
         for record in ours:
             try:
+                self._hold(record)
                 self.grown(record)
             except (OSError, Unavailable) as error:  # one volume must not keep the others from being served
                 log.warning("size not set", volume_id=record.volume_id, error=str(error))
 
-    def _find_devices(self) -> None:
-        """Look at all devices of the machine, for those of images."""
-        for number, image in loops.ours():
-            self._known[image].add(number)
+    def _hold(self, record: Record) -> None:
+        image = self._image(record)
+        for number in self._loops.of(image) if record.block else ():
+            self._loops.hold(number, image)
 
     def tend(self) -> None:
         """Do nothing: nobody slips out of an image."""
@@ -360,41 +357,19 @@ class ImageBackend:
     def dismantle(self, entry_fd: int) -> bool:
         """Detach what is left of the image's devices; not done while one is in use."""
         try:
-            image = statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW)
+            image = _key(statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW))
         except FileNotFoundError:
             return True
-        self._find_devices()
-        left = self._showing(image)
+        self._loops.find()
+        left = self._loops.of(image)
         for number in left:
-            loops.detach(number)
+            self._loops.let_go(number, image)
         return not left
 
-
-def _prepare(fd: int) -> None:
-    """Let btrfs overwrite the file where it lies, so that what is allocated is there when it is needed.
-
-    And let nobody's reads be written down: mkfs reads first, and would have the pool's journal commit just that.
-    """
-    for flag in (FS_NOCOW_FL, FS_NOATIME_FL):  # where a filesystem does not know one, nothing is lost
-        with suppress(OSError):
-            set_flags(fd, get_flags(fd) | flag)
+    def close(self) -> None:
+        """Hold no device any more."""
+        self._loops.close()
 
 
-def _set_size(fd: int, size: int, *, thin: bool) -> None:
-    """Let the file have at least this size; where room is lacking, it keeps the one it had."""
-    before = os.fstat(fd).st_size
-    if size <= before:
-        return
-    if thin:
-        os.ftruncate(fd, size)
-        return
-    try:
-        fallocate(fd, 0, before, size - before)
-    except OSError as error:
-        with suppress(OSError):
-            os.ftruncate(fd, before)
-        if error.errno == errno.EOPNOTSUPP:
-            raise InvalidRequest(
-                "parameter 'thin': the pool's filesystem cannot allocate a file ahead; say thin: 'true'"
-            ) from error
-        raise
+def _key(image: Statx) -> Image:
+    return image.dev, image.ino
