@@ -1,4 +1,4 @@
-"""The driver before Kubernetes' own judge, without what is slow or must run alone; make e2e runs all."""
+"""The driver before Kubernetes' own judge, without what is slow; make e2e runs all."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ IMPOSSIBLE = {
     "[Provider:gce,aws,local,azure]": "they stop kubelets by ssh, which nodes of this cluster do not have",
     "should remount stale subpath bind mount after network": "it wants crictl on nodes, for network filesystems",
 }
-_LENGTHY = r"\[(Slow|Serial|Disruptive)\]"
+_LENGTHY = r"\[Slow\]"
 _PROCESSES = 6
 
 
 def run_suite(backend: Backend, *, everything: bool, patience_s: int) -> Verdict:
-    """Run the suite for a backend; unless everything is wanted, its focus alone, and nothing slow or that runs alone.
+    """Run the suite for a backend; unless everything is wanted, its focus alone, and nothing slow.
 
     What it prints goes to build/e2e/BACKEND/log, its report and a summary beside that.
     """
