@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from provisioner.commands import CommandError, installed, path_for, run, started
 from provisioner.linux.blkdev import size_bytes
-from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs, xfs_bytes
+from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs, may_grow_ext4, xfs_bytes
 
 _MAKE_S = 300.0
 _CHECK_S = 3600.0  # of a large one after a crash; the caller's retries are told that it goes on
@@ -31,6 +31,7 @@ class Kind:
 
     grow: takes an open directory, its device and the most bytes that it may have; gives those that it has then.
     size_bytes: reads from an image or a device how large the filesystem is, 0 where it does not know.
+    grow_unmounted: for a process that `grow` is refused; what that overwrites no journal brings back after a kill.
     """
 
     make: tuple[str, ...]
@@ -113,10 +114,10 @@ def repair(kind: str, device: str, device_fd: int, staging_fd: int) -> None:
 
 
 def grow_unmounted(kind: str, device: str, device_fd: int, staging_fd: int, most_bytes: int) -> None:
-    """Let a filesystem that nobody has mounted fill its device, up to a size, where its kind can; checked before."""
+    """Let a filesystem that this process may not let grow once it is mounted fill its device, up to a size."""
     how = KINDS[kind]
     wanted = min(size_bytes(device_fd), most_bytes)
-    if not how.grow_unmounted or wanted - ext4_bytes(device_fd) < _BLOCK_BYTES:
+    if not how.grow_unmounted or wanted - ext4_bytes(device_fd) < _BLOCK_BYTES or may_grow_ext4():
         return
     _mend(how, (*how.repair, "-f"), device, device_fd, staging_fd)
     run([*how.grow_unmounted, device, f"{wanted // 1024}K"], deadline_s=_CHECK_S, pass_fds=(device_fd,))

@@ -222,8 +222,8 @@ class ImageBackend:
                 loop.set_capacity(device_fd)
         except PermissionError as error:  # ext4 asks for more than being root
             raise Precondition(
-                f"volume {record.volume_id}: this process may not let a mounted {record.fs_type} grow, for want of "
-                "CAP_SYS_RESOURCE; it grows when it is staged the next time"
+                f"volume {record.volume_id}: a mounted {record.fs_type} grows neither for a process without "
+                "CAP_SYS_RESOURCE nor after an error in it; it grows when it is staged the next time"
             ) from error
         except OSError as error:
             if error.errno == errno.EROFS:

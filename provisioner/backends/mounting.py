@@ -11,7 +11,7 @@ from provisioner.errors import InvalidRequest, OutOfCapacity, VolumeConflict, Vo
 from provisioner.filesystems import Corrupt, OutOfRoom
 from provisioner.linux import loop
 from provisioner.linux.mount import mount
-from provisioner.records import Record
+from provisioner.records import IMAGE, Record
 from provisioner.targets import Target
 
 _OPTIONS = "options"  # beside an image: those of its last mount
@@ -31,7 +31,7 @@ def mount_patiently(device: str, target: Target, fs_type: str, options: str) -> 
 
 
 def repair(record: Record, number: int, device_fd: int, staging_fd: int) -> None:
-    """Have a filesystem that nobody has mounted mended, and grown to its volume's size."""
+    """Have a filesystem that nobody has mounted mended, and grown where it cannot once it is mounted."""
     device = loop.device_path(number)
     try:
         filesystems.repair(record.fs_type, device, device_fd, staging_fd)
@@ -43,7 +43,9 @@ def repair(record: Record, number: int, device_fd: int, staging_fd: int) -> None
         ) from error
     except Corrupt as error:
         raise VolumeQuarantined(
-            f"volume {record.volume_id}: its filesystem is corrupt and was left alone: {error}"
+            f"volume {record.volume_id}: its filesystem is corrupt and was left alone; copy the image, "
+            f".csi-local-path/volumes/{record.folder}/{IMAGE} in its pool, then have 'e2fsck -f' mend it, with '-y' "
+            f"where a growth was cut short; the checker says: {error}"
         ) from error
 
 

@@ -18,6 +18,7 @@ _EXT4_BLOCKS_LO_LOGSIZE_BLOCKS_HI = (0x4, 0x18, 0x150)
 # s_magic at 0x38, s_state, s_feature_incompat.
 _EXT4_STATE_INCOMPAT = ((0x3A, 0x3C), (0x60, 0x64))
 _MAGIC, _VALID_FS, _INCOMPAT_RECOVER = b"\x53\xef", 1, 0x4
+_CAP_SYS_RESOURCE = 24  # linux/capability.h
 _XFS_SUPERBLOCK = struct.Struct(">4sIQ")  # struct xfs_dsb: sb_magicnum, sb_blocksize, sb_dblocks
 
 _U64 = struct.Struct("=Q")
@@ -49,8 +50,18 @@ def ext4_is_clean(device_fd: int) -> bool:
     return (head[0x38:0x3A], state, incompat & _INCOMPAT_RECOVER) == (_MAGIC, _VALID_FS, 0)
 
 
+def may_grow_ext4() -> bool:
+    """Tell whether this process has CAP_SYS_RESOURCE (capabilities(7)), without which `grow_ext4` is refused."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as lines:
+        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    return bool(effective >> _CAP_SYS_RESOURCE & 1)
+
+
 def grow_ext4(fd: int, device_fd: int, most_bytes: int) -> int:
-    """Let the ext4 of an open directory fill its device, up to a size; EPERM without CAP_SYS_RESOURCE."""
+    """Let the ext4 of an open directory fill its device, up to a size; its journal makes that whole after a crash.
+
+    EPERM without CAP_SYS_RESOURCE, and where it has met an error since it was mounted.
+    """
     block_bytes = os.fstatvfs(fd).f_bsize
     blocks = min(size_bytes(device_fd), most_bytes) // block_bytes
     found = ext4_bytes(device_fd)

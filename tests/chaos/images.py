@@ -161,7 +161,10 @@ class ImageStage(ImageBase):
 
 
 class ImageGrow(ImageStage):
-    """NodeStageVolume of an image that has grown: its filesystem is checked, and grown before it is mounted."""
+    """NodeStageVolume of an image that has grown: so does its filesystem, once it is mounted.
+
+    Or before, checked and by programs, where this process lacks CAP_SYS_RESOURCE.
+    """
 
     # The calls of the programs are not ours, and how often what they say is read depends on how fast they are.
     only = r"^ioctl|^mount|^unlink|staging|disk\.img"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.support.disks import full, until
 from tests.support.filesystems import loop_filesystem
 from tests.support.inline import Pod, allowing
 from tests.support.limited import MIB, write_as_pod
-from tests.support.means import IMAGES, Served, serving
+from tests.support.means import IMAGES, Served, may_grow_ext4, serving
 from tests.support.provisioned import MULTI, PATIENT, SINGLE, at, running, settings_for
 
 SIZE = 32 * MIB
@@ -212,6 +213,21 @@ def test_one_that_grew_while_nobody_used_it_has_grown_when_it_is_staged(served: 
     served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * XFS_LEAST), MULTI, PATIENT)
     target = served.publish(volume)
     assert os.statvfs(target).f_blocks >= 1.7 * XFS_LEAST / 4096
+
+
+def test_programs_let_an_ext4_grow_only_where_the_kernel_may_not(served: Served) -> None:
+    """Which of the two it was is told by the time of the last check, which a growth by programs needs."""
+    volume = served.create("grows", SIZE)
+    image = served.control / "volumes/grows/disk.img"
+    request = ["debugfs", "-w", "-R", "set_super_value lastcheck 20200101000000", str(image)]
+    subprocess.run(request, check=True, capture_output=True)
+    served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+    assert os.statvfs(served.publish(volume)).f_blocks > SIZE // 4096
+    served.unpublish(volume)
+    served.until_detached()
+    said = subprocess.run(["dumpe2fs", "-h", image], check=True, capture_output=True, text=True).stdout
+    found = next(line for line in said.splitlines() if line.startswith("Last checked:"))
+    assert ("2020" in found) == may_grow_ext4()
 
 
 @pytest.mark.usefixtures("pool")
