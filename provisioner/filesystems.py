@@ -6,6 +6,7 @@ stays what it was, and its number nobody else's.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ _CHECK_S = 3600.0  # of a large one after a crash; the caller's retries are told
 
 MIB = 2**20
 _BLOCK_BYTES = 4096
+_CANNOT_WORK = 8  # e2fsck(8): operational error
 _NOTICE = re.compile(r"Overwriting existing filesystem; this can be undone using the command:\n.*\n\n?")
 
 
@@ -130,6 +132,8 @@ def _mend(how: Kind, argv: tuple[str, ...], device: str, device_fd: int, staging
         try:
             run([*argv, "-z", path_for(notes_fd), device], deadline_s=_CHECK_S, allowed=how.repaired, pass_fds=fds)
         except CommandError as error:
+            if error.status == _CANNOT_WORK and "is in use" in error.output:
+                raise OSError(errno.EBUSY, f"another program has {device} for itself alone") from error
             said = CommandError(error.argv, error.status, _NOTICE.sub("", error.output))
             # The notes of one that was killed may lack their end: it is as safe to start again as it is to go on.
             if error.status is not None and error.status >= 0 and os.fstat(notes_fd).st_size:

@@ -14,7 +14,7 @@ import structlog
 
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
-from provisioner.linux.blkdev import size_bytes
+from provisioner.linux.blkdev import flush, size_bytes
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.linux.statx import Statx
 from provisioner.records import IMAGE
@@ -116,6 +116,20 @@ def image_behind(number: int) -> Image | None:
             raise
         return None
     return status.backing_dev, status.backing_ino
+
+
+def is_mounted(number: int, fs_type: str) -> bool:
+    """Tell whether a filesystem is mounted from a device, in whichever mount namespace.
+
+    O_EXCL would not tell: a program that has the device for itself alone refuses it to others as a mount does.
+    """
+    return os.path.exists(f"/sys/fs/{fs_type}/loop{number}")
+
+
+def look_again(fd: int) -> None:
+    """Let a device that nobody has mounted show what its file has become: all of it, and nothing of before."""
+    flush(fd)
+    loop.set_capacity(fd)
 
 
 def flags_of(number: int) -> int:

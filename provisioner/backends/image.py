@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 import msgspec
 import structlog
@@ -173,22 +173,34 @@ class ImageBackend:
         return True
 
     def _mount(self, record: Record, target: Target, options: str) -> None:
-        with ExitStack() as stack:
-            devices = self._devices(record)
-            if devices:  # a mount of it lives on, perhaps where we cannot see it: another device would destroy it
+        with self._device(record) as (number, device_fd):
+            if loops.is_mounted(number, record.fs_type):  # it lives on, perhaps where we cannot see it
                 check_options(self._volumes_fd, record, options)
-                number = devices[0]
-                device_fd = stack.enter_context(loops.opened(number))
             else:
-                image_fd = stack.enter_context(self._opened(record))
-                device_fd = stack.enter_context(loops.attached(image_fd, autoclear=True))
-                number = self._loops.note(device_fd)
                 repair(record, number, device_fd, self._staging_fd)
                 note_options(self._volumes_fd, record, options)
             try:
                 mount_patiently(loop.device_path(number), target, record.fs_type, options)
             except OSError as error:
                 raise refused(record, number, device_fd, options, error) from error
+
+    @contextmanager
+    def _device(self, record: Record) -> Iterator[tuple[int, int]]:
+        """Open the device that shows the image, the mounted one if any; a new one only where there is none.
+
+        Two would destroy it: what one of them was told to write may lie in its cache for a while.
+        """
+        image = self._image(record)
+        numbers = sorted(self._loops.of(image), key=lambda number: not loops.is_mounted(number, record.fs_type))
+        for number in numbers:
+            with loops.opened(number) as device_fd:
+                if loops.image_behind(number) == image:  # as long as it is open
+                    if not loops.is_mounted(number, record.fs_type):
+                        loops.look_again(device_fd)
+                    yield number, device_fd
+                    return
+        with self._opened(record) as image_fd, loops.attached(image_fd, autoclear=True) as device_fd:
+            yield self._loops.note(device_fd), device_fd
 
     def _finish(self, record: Record, target: Target) -> None:
         """Give the root of a new filesystem its owner and mode, once."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from provisioner.errors import OutOfCapacity, VolumeQuarantined
+from provisioner import loops
+from provisioner.errors import OutOfCapacity, VolumeInUse, VolumeQuarantined
 from provisioner.model import CapacityRange
 from tests.support.disks import full
 from tests.support.limited import MIB
-from tests.support.means import Served, may_grow_ext4
+from tests.support.means import IMAGES, Served, may_grow_ext4, serving
 from tests.support.provisioned import MULTI, PATIENT
 
 SIZE = 32 * MIB
@@ -87,6 +90,55 @@ def test_one_whose_growth_was_killed_is_mended_as_the_refusal_says(served: Serve
     target = served.publish(volume)
     assert (target / "before").read_text() == "kept"
     assert os.statvfs(target).f_blocks > 15 * SIZE // 4096
+
+
+@pytest.mark.usefixtures("pool")
+def test_what_somebody_holds_open_is_checked_all_the_same(tmp_path: Path) -> None:
+    """As after a stage that was refused: the device stays while udev, or anybody, has it open."""
+    with serving(IMAGES, tmp_path) as served:
+        volume = served.create("held", SIZE)
+    image = served.control / "volumes/held/disk.img"
+    _break(image, "mkdir d", "mkdir d/x", "clri d", "set_super_value state 2")
+    before = image.read_bytes()
+    with _held(image) as device_fd, serving(IMAGES, tmp_path) as served:
+        assert os.pread(device_fd, SIZE, 0) == before  # and so the device's cache has it
+        for _ in range(2):
+            with pytest.raises(VolumeQuarantined, match="INCONSISTENCY; RUN fsck MANUALLY"):
+                served.publish(volume)
+            assert image.read_bytes() == before
+        served.provisioner.volumes.expand(volume.volume_id, CapacityRange(2 * SIZE), MULTI, PATIENT)
+        subprocess.run(["e2fsck", "-f", "-y", image], check=False, capture_output=True)  # a person, beside the device
+        target = served.publish(volume)
+        assert os.statvfs(target).f_blocks > SIZE // 4096
+        assert len(served.devices()) == 1
+        served.unpublish(volume)
+    served.until_detached()
+    subprocess.run(["e2fsck", "-f", "-n", image], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("pool")
+def test_what_a_program_has_for_itself_alone_is_no_corrupt_one(tmp_path: Path) -> None:
+    with serving(IMAGES, tmp_path) as served:
+        volume = served.create("held", SIZE)
+    image = served.control / "volumes/held/disk.img"
+    _break(image, "set_super_value state 2")
+    with _held(image) as device_fd, serving(IMAGES, tmp_path) as served:
+        alone_fd = os.open(f"/proc/self/fd/{device_fd}", os.O_RDONLY | os.O_EXCL)
+        try:
+            with pytest.raises(VolumeInUse, match="for itself alone"):
+                served.publish(volume)
+        finally:
+            os.close(alone_fd)
+        served.publish(volume)
+        served.unpublish(volume)
+    served.until_detached()
+
+
+@contextmanager
+def _held(image: Path) -> Iterator[int]:
+    """Keep a device of an image open, as another process may that looks at it."""
+    with image.open("r+b") as file, loops.attached(file.fileno(), autoclear=True) as device_fd:
+        yield device_fd
 
 
 def test_nothing_is_mended_where_nothing_can_be_noted(served: Served, pool: Path) -> None:

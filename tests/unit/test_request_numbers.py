@@ -10,6 +10,7 @@ NUMBERS = [
     (fsxattr.FS_IOC_FSGETXATTR, 0x801C581F),
     (fsxattr.FS_IOC_FSSETXATTR, 0x401C5820),
     (blkdev.BLKROGET, 0x125E),
+    (blkdev.BLKFLSBUF, 0x1261),
     (blkdev.BLKSSZGET, 0x1268),
     (blkdev.BLKGETSIZE64, 0x80081272),
     (btrfs.BTRFS_IOC_SYNC, 0x9408),
