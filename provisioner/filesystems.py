@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from provisioner.commands import CommandError, installed, path_for, run, started
 from provisioner.linux.blkdev import size_bytes
 from provisioner.linux.fsresize import ext4_bytes, ext4_is_clean, grow_ext4, grow_xfs, may_grow_ext4, xfs_bytes
+from provisioner.waits import for_a_program
 
 _MAKE_S = 300.0
 _CHECK_S = 3600.0  # of a large one after a crash; the caller's retries are told that it goes on
@@ -99,7 +100,7 @@ def making(kind: str, fd: int, inodes: int) -> Iterator[None]:
     """
     how = KINDS[kind]
     more = (how.inodes, str(inodes)) if inodes and how.inodes else ()
-    with started([*how.make, *more, path_for(fd)], pass_fds=(fd,)) as program:
+    with for_a_program(), started([*how.make, *more, path_for(fd)], pass_fds=(fd,)) as program:
         yield
         program.end(deadline_s=_MAKE_S)
 
@@ -112,7 +113,8 @@ def repair(kind: str, device: str, device_fd: int, staging_fd: int) -> None:
     """
     how = KINDS[kind]
     if how.repair and not ext4_is_clean(device_fd):
-        _mend(how, how.repair, device, device_fd, staging_fd)
+        with for_a_program():
+            _mend(how, how.repair, device, device_fd, staging_fd)
 
 
 def grow_unmounted(kind: str, device: str, device_fd: int, staging_fd: int, most_bytes: int) -> None:
@@ -121,8 +123,9 @@ def grow_unmounted(kind: str, device: str, device_fd: int, staging_fd: int, most
     wanted = min(size_bytes(device_fd), most_bytes)
     if not how.grow_unmounted or wanted - ext4_bytes(device_fd) < _BLOCK_BYTES or may_grow_ext4():
         return
-    _mend(how, (*how.repair, "-f"), device, device_fd, staging_fd)
-    run([*how.grow_unmounted, device, f"{wanted // 1024}K"], deadline_s=_CHECK_S, pass_fds=(device_fd,))
+    with for_a_program():
+        _mend(how, (*how.repair, "-f"), device, device_fd, staging_fd)
+        run([*how.grow_unmounted, device, f"{wanted // 1024}K"], deadline_s=_CHECK_S, pass_fds=(device_fd,))
 
 
 def _mend(how: Kind, argv: tuple[str, ...], device: str, device_fd: int, staging_fd: int) -> None:
@@ -165,7 +168,8 @@ def _undo(how: Kind, said: CommandError, device: str, fds: tuple[int, int]) -> N
 def looks_sound(kind: str, device: str, device_fd: int) -> bool:
     """Ask the checker whether anything is known to be wrong with a filesystem; that of ext4 does not read it all."""
     try:
-        run([*KINDS[kind].glance, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
+        with for_a_program():
+            run([*KINDS[kind].glance, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
     except CommandError:
         return False
     return True
@@ -174,7 +178,8 @@ def looks_sound(kind: str, device: str, device_fd: int) -> bool:
 def examine(kind: str, device: str, device_fd: int) -> str:
     """Give what the checker says of a filesystem that could not be mounted; nothing is written to it."""
     try:
-        return run([*KINDS[kind].examine, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
+        with for_a_program():
+            return run([*KINDS[kind].examine, device], deadline_s=_CHECK_S, pass_fds=(device_fd,))
     except CommandError as error:
         return str(error)
 

@@ -30,12 +30,9 @@ from provisioner.records import Broken, Record
 from provisioner.settings import PoolSettings
 from provisioner.trash import Trash
 from provisioner.usage import Usage
+from provisioner.waits import MOST_CALLS, Waits
 
 log = structlog.get_logger(__name__)
-
-# A disk that hangs keeps each call that touches it, and with it a thread: only so many, each after so long.
-_MOST_WAITING = 8
-_HANGS_AFTER_S = 5.0
 
 
 class Contents:
@@ -229,7 +226,7 @@ class Pool:
         self._contents: Contents | None = None
         self._loaded = False
         self._users = 0
-        self._waits: dict[object, float] = {}  # of calls at work here: since when
+        self._waits = Waits()
         self._guard = threading.Lock()
 
     @property
@@ -279,11 +276,12 @@ class Pool:
     @contextmanager
     def use(self) -> Iterator[Contents]:
         """Hold the pool's contents for a call; PoolUnavailable where the disk is not there, or answers nobody."""
-        if len(self._waits) >= _MOST_WAITING:
-            self._refuse_if_it_hangs()
-        call = object()
-        self._waits[call] = time.monotonic()
-        try:
+        if hang_s := self._waits.hang_s():  # one more would only wait beside them
+            raise PoolUnavailable(
+                f"pool {self.settings.name!r}: its disk answers nobody: {MOST_CALLS} calls have waited for it, the "
+                f"first for {hang_s:.0f} s; look at the disk and the kernel's log"
+            )
+        with self._waits.call():
             contents = self._enter()
             try:
                 yield contents
@@ -293,8 +291,6 @@ class Pool:
             finally:
                 with self._guard:
                     self._users -= 1
-        finally:
-            del self._waits[call]
 
     def _enter(self) -> Contents:
         known = self._contents
@@ -308,16 +304,6 @@ class Pool:
                 raise NotReady(f"pool {self.settings.name!r} is still being read; retry in a moment")
             self._users += 1
         return contents
-
-    def _refuse_if_it_hangs(self) -> None:
-        """Raise PoolUnavailable where too many calls wait too long: one more would only wait beside them."""
-        now = time.monotonic()
-        waited = sorted((now - since for since in list(self._waits.values())), reverse=True)[:_MOST_WAITING]
-        if len(waited) == _MOST_WAITING and waited[-1] > _HANGS_AFTER_S:
-            raise PoolUnavailable(
-                f"pool {self.settings.name!r}: its disk answers nobody: {_MOST_WAITING} calls have waited for it, the "
-                f"first for {waited[0]:.0f} s; look at the disk and the kernel's log"
-            )
 
     def stop_erasing(self) -> None:
         """End the eraser of a disk that a call does not let go: its thread would keep the process alive."""
