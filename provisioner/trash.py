@@ -248,12 +248,15 @@ class Trash:
 
     def _dismantled(self, entry: str) -> bool:
         try:
-            with opened(entry, self._fd) as entry_fd:
-                return self._dismantle(entry_fd)
+            entry_fd = open_directory(entry, self._fd)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return True  # not a directory: nothing but a name to unlink
             raise
+        try:
+            return self._dismantle(entry_fd)  # which may miss something as well: then it is not done
+        finally:
+            os.close(entry_fd)
 
     def _defer(self, entry: str) -> None:
         with self._guard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,13 +72,17 @@ def test_what_is_no_directory_is_not_taken_apart(bench: Bench) -> None:
     assert (sorted(bench.erased), bench.asked) == (["file", "link"], [])
 
 
-def test_an_entry_that_cannot_be_taken_apart_is_an_obstacle(bench: Bench) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP])
+def test_an_entry_that_cannot_be_taken_apart_is_an_obstacle(bench: Bench, number: int) -> None:
+    """Also where something within it is missing: that is not the entry."""
     (bench.path / "bad").mkdir()
+    (bench.path / "bad" / "mark").touch()
 
     def refuse(_entry_fd: int) -> bool:
-        raise PermissionError(1, "not permitted", "data")
+        raise OSError(number, "refused", "data")
 
     bench.trash._dismantle = refuse
     bench.trash._round()
-    assert [found.message for found in bench.trash.obstacles["bad"]] == ["not permitted"]
+    assert [found.message for found in bench.trash.obstacles["bad"]] == ["refused"]
     assert bench.erased == []
+    assert (bench.path / "bad" / "mark").exists()
