@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -48,6 +49,7 @@ class SubvolumeBackend(DirectoryBackend):
         self._ours: dict[int, int] = {}  # subvolume -> its group, of volumes and of what is nested in them
         self._seen = btrfs.BTRFS_FIRST_FREE_OBJECTID
         self._rescans = Rarely(_RESCAN_S, _RESCAN_MOST_S)
+        self._reuse = threading.Lock()  # a new volume may get the id of one that is still in the trash
 
     def refusal(self, content: Content) -> str:
         """Refuse where there is no btrfs, or it does not count."""
@@ -67,11 +69,20 @@ class SubvolumeBackend(DirectoryBackend):
         fd = os.open(DATA, _DIRECTORY, dir_fd=entry_fd)
         try:
             number = btrfs.subvolume_id_of(fd)
-            self._hold(number, record.capacity_bytes)
+            with self._reuse:
+                self._vacate(number)
+                self._hold(number, record.capacity_bytes)
             finish_root(fd, record)
         finally:
             os.close(fd)
         yield msgspec.structs.replace(record, subvolume_id=number)
+
+    def _vacate(self, number: int) -> None:
+        """Take out of a new volume's group what an earlier one of the same id left there."""
+        group = _group(number)
+        for member in _or_none(lambda: btrfs.qgroup_members(self._volumes_fd, group)):
+            with _tolerated(errno.ENOENT):
+                btrfs.qgroup_unassign(self._volumes_fd, member, group)
 
     def _hold(self, number: int, capacity_bytes: int) -> None:
         """Make the group of a volume's subvolume, and its limit, as they should be."""
@@ -155,9 +166,9 @@ class SubvolumeBackend(DirectoryBackend):
         """Add to a volume's group the subvolumes that were made in it since the last look.
 
         With simple quotas too, where a tenant may name other groups at the birth of a subvolume than its parent's.
-        Ids only grow, so that a look costs as much as there are new ones. A snapshot shares extents, which the
-        kernel cannot count anew in passing: then all are counted again. Each tenant can bring that about, and
-        meanwhile limits hold only what is counted already: so it is done ever more rarely.
+        Ids only grow while it is mounted, so that a look costs as much as there are new ones. A snapshot shares
+        extents, which the kernel cannot count anew in passing: then all are counted again. Each tenant can bring that
+        about, and meanwhile limits hold only what is counted already: so it is done ever more rarely.
         """
         if self._fs_type != "btrfs":
             return
@@ -205,8 +216,9 @@ class SubvolumeBackend(DirectoryBackend):
         self._destroy(entry_fd)
         marks = [name for name in _listed(entry_fd) if name.startswith(_MARK)]
         for mark in marks:
-            if not self._forget(entry_fd, int(mark.removeprefix(_MARK))):
-                return False
+            with self._reuse:
+                if not self._forget(entry_fd, int(mark.removeprefix(_MARK))):
+                    return False
             os.rmdir(mark, dir_fd=entry_fd)
         return True
 
@@ -247,11 +259,17 @@ class SubvolumeBackend(DirectoryBackend):
         return found[::-1]
 
     def _forget(self, fd: int, number: int) -> bool:
-        """Remove the groups of a destroyed volume; False while one of its subvolumes is not freed."""
+        """Remove the groups of a destroyed volume; False while one of its subvolumes is not freed.
+
+        They are left alone where its id was given anew, as btrfs may do after a mount: they are another volume's then,
+        perhaps of another pool. If the id is that of one nested in a volume of ours, they are still remains.
+        """
         group = _group(number)
+        if btrfs.parent_of(fd, number) and self._ours.get(number, group) == group:
+            return True
         members = {number, *_or_none(lambda: btrfs.qgroup_members(fd, group))}
         for stranger in [member for member in members if btrfs.parent_of(fd, member)]:  # as `tend` finds them
-            with _tolerated(errno.ENOENT):
+            with _tolerated(errno.ENOENT, errno.ENOTCONN):
                 btrfs.qgroup_unassign(fd, stranger, group)
             members.remove(stranger)
         if any(btrfs.subvolume_exists(fd, member) for member in members):
