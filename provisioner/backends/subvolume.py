@@ -199,7 +199,8 @@ class SubvolumeBackend(DirectoryBackend):
 
     def _join(self, number: int, group: int) -> None:
         """Let a nested subvolume count in its volume's group, and in that of no other volume."""
-        with _tolerated(errno.EEXIST, errno.ENOENT):  # it does already, or is gone
+        # It does already, or is gone; or its volume's group is, as after 'btrfs quota disable': health tells of that.
+        with _tolerated(errno.EEXIST, errno.ENOENT, errno.EINVAL):
             btrfs.qgroup_assign(self._volumes_fd, number, group)
             log.info("nested subvolume found", subvolume=number, group=_shown(group))
         others = set(btrfs.qgroup_parents(self._volumes_fd, number)) - {group}
@@ -239,12 +240,15 @@ class SubvolumeBackend(DirectoryBackend):
         with _tolerated(errno.ENOENT, errno.ENOTCONN):
             btrfs.qgroup_limit(entry_fd, _group(number), None)
         found = self._nested(entry_fd, number)
+        if found:
+            with _tolerated(errno.EEXIST, errno.ENOTCONN):  # 'btrfs quota disable' took it away
+                btrfs.qgroup_create(entry_fd, _group(number))
         for around in (number, *found) if found else ():
             # A tenant may make them read-only, and what lies in them stays.
             with _tolerated(errno.ENOENT, errno.ESTALE):
                 _make_writable(entry_fd, around)
         for nested in found:
-            with _tolerated(errno.EEXIST, errno.ENOENT, errno.ENOTCONN):
+            with _tolerated(errno.EEXIST, errno.ENOENT, errno.ENOTCONN, errno.EINVAL):  # EINVAL: it has no group
                 btrfs.qgroup_assign(entry_fd, nested, _group(number))  # so that it is found again by `_forget`
             btrfs.destroy_subvolume_by_id(entry_fd, nested)
         btrfs.destroy_subvolume(entry_fd, DATA)

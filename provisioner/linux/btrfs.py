@@ -239,7 +239,7 @@ def qgroup_remove(fd: int, qgroup: int) -> None:
 
 
 def qgroup_assign(fd: int, child: int, parent: int) -> None:
-    """Let a quota group count in another one; EEXIST where it does."""
+    """Let a quota group count in another one; EEXIST where it does, EINVAL where one of them is not there."""
     ioctl(fd, BTRFS_IOC_QGROUP_ASSIGN, _QGROUP_ASSIGN_ARGS.pack(1, child, parent))
 
 

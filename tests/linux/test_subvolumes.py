@@ -237,6 +237,38 @@ def test_a_limit_that_was_taken_away_is_told_and_set_again_at_the_next_start(
         assert write_as_pod(served.publish(volume) / "file", 2 * SIZE).errno == errno.EDQUOT
 
 
+def _count_anew(served: Served, fd: int) -> None:
+    """Switch quotas off and on again, as an administrator may: groups of level 1, and with them limits, are gone."""
+    btrfs.quota_ctl(fd, btrfs.BTRFS_QUOTA_CTL_DISABLE)
+    simple = served.means is SIMPLE
+    btrfs.quota_ctl(fd, btrfs.BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA if simple else btrfs.BTRFS_QUOTA_CTL_ENABLE)
+
+
+def test_a_volume_goes_whose_groups_went_before_it(served: Served, fd: int) -> None:
+    subvolumes = list(btrfs.subvolumes_from(fd, 256))
+    volume = served.create("gone", SIZE)
+    target = served.publish(volume)
+    _nest(target, "one")
+    _nest(target / "one", "two")
+    _count_anew(served, fd)
+    groups = set(quota_groups(fd)) - set(btrfs.subvolumes_from(fd, _number(target)))
+    served.take_away(volume)
+    until(lambda: os.listdir(served.control / "trash") == [])
+    assert list(btrfs.subvolumes_from(fd, 256)) == subvolumes
+    assert set(quota_groups(fd)) == groups
+
+
+def test_what_is_nested_where_groups_are_gone_keeps_nobody_from_looking_on(served: Served, fd: int) -> None:
+    target = served.publish(served.create("loose", SIZE))
+    _count_anew(served, fd)
+    _nest(target, "nested")
+    served.provisioner._pools.pools[0].examine()
+    other = served.publish(served.create("other", SIZE))
+    _nest(other, "nested")
+    until(lambda: len(btrfs.qgroup_members(fd, btrfs.qgroup_id(1, _number(other)))) == 2)
+    assert write_as_pod(other / "nested/file", 2 * SIZE).errno == errno.EDQUOT
+
+
 def test_a_subvolume_that_was_taken_out_of_its_group_is_told_of_and_put_back(means: Means, tmp_path: Path) -> None:
     """The group keeps its limit, and nothing counts against it."""
     with serving(means, tmp_path) as served:
