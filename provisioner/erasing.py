@@ -10,10 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from provisioner.directories import listed, opened
+from provisioner.linux import btrfs
 from provisioner.linux.fsxattr import FS_XFLAG_PROJINHERIT, get_fsxattr, set_fsxattr
 from provisioner.linux.renameat2 import rename_noreplace
 from provisioner.linux.statx import AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, statx
@@ -132,7 +135,7 @@ class _Eraser:
         """Remove one name; False for a directory that is not empty. What resists is noted, and left."""
         self._pace.step()
         try:
-            _remove(dir_fd, name, is_dir=is_dir)
+            _insist(dir_fd, name, partial(_remove, dir_fd, name, is_dir=is_dir))
         except OSError as error:
             if error.errno in _NOT_EMPTY:
                 return False
@@ -145,7 +148,7 @@ class _Eraser:
         """Move a directory into a home; False where no rename leads there. What resists is noted, and left."""
         new_name = f"{home.prefix}{home.moved + 1}"
         try:
-            rename_noreplace(name, new_name, src_dir_fd=dir_fd, dst_dir_fd=home.fd)
+            _insist(dir_fd, name, partial(rename_noreplace, name, new_name, src_dir_fd=dir_fd, dst_dir_fd=home.fd))
         except OSError as error:
             if error.errno == errno.EXDEV:
                 return False
@@ -168,6 +171,29 @@ def _admit_all_projects(dir_fd: int) -> None:
         found = get_fsxattr(dir_fd)
         if found.xflags & FS_XFLAG_PROJINHERIT:
             set_fsxattr(dir_fd, replace(found, xflags=found.xflags & ~FS_XFLAG_PROJINHERIT))
+
+
+def _insist(dir_fd: int, name: str, act: Callable[[], None]) -> None:
+    """Do something with a name; again, where a btrfs subvolume was in the way that its owner had made read-only."""
+    try:
+        act()
+    except OSError as error:
+        if error.errno != errno.EROFS or not _made_writable(dir_fd, name):
+            raise
+        act()
+
+
+def _made_writable(dir_fd: int, name: str) -> bool:
+    """Make writable the subvolume whose root a name lies in, and that whose root it is; False where neither needed it.
+
+    What lies deeper is come to only after that.
+    """
+    done = False
+    with suppress(OSError):
+        done = btrfs.make_writable(dir_fd)
+    with suppress(OSError), opened(name, dir_fd) as fd:
+        done = btrfs.make_writable(fd) or done
+    return done
 
 
 def _is_dir(entry: os.DirEntry[str]) -> bool:

@@ -149,11 +149,16 @@ def open_subvolume(fd: int, subvolume_id: int) -> int:
     return _open_by_handle_at(fd, handle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def make_writable(fd: int) -> None:
-    """Take from the subvolume whose root `fd` is that it is read-only, as its owner may have set it."""
+def make_writable(fd: int) -> bool:
+    """Let the subvolume whose root `fd` is be read-only no more, as its owner may have made it; False if it was not.
+
+    EINVAL for what is not the root of one, ENOTTY on other filesystems.
+    """
     (flags,) = _SUBVOL_FLAGS.unpack(ioctl(fd, BTRFS_IOC_SUBVOL_GETFLAGS, bytes(_SUBVOL_FLAGS.size)))
-    if flags & _BTRFS_SUBVOL_RDONLY:
-        ioctl(fd, BTRFS_IOC_SUBVOL_SETFLAGS, _SUBVOL_FLAGS.pack(flags & ~_BTRFS_SUBVOL_RDONLY))
+    if not flags & _BTRFS_SUBVOL_RDONLY:
+        return False
+    ioctl(fd, BTRFS_IOC_SUBVOL_SETFLAGS, _SUBVOL_FLAGS.pack(flags & ~_BTRFS_SUBVOL_RDONLY))
+    return True
 
 
 def subvolume_id_of(fd: int) -> int:

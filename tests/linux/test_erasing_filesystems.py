@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.erasing import MOST_OBSTACLES, Obstacle, erase
-from provisioner.linux.mount import MS_BIND, UMOUNT_NOFOLLOW, mount, umount2
+from provisioner.linux.mount import MS_BIND, MS_RDONLY, MS_REMOUNT, UMOUNT_NOFOLLOW, mount, umount2
 from provisioner.linux.statx import statx
 from provisioner.pace import Paced
 from tests.support.filesystems import Filesystem, tmpfs
@@ -304,3 +304,44 @@ def test_nested_btrfs_subvolumes_go_too(filesystems: dict[str, Filesystem]) -> N
     assert os.listdir(top) == []
     assert pace.most <= 9
     assert open_fds() == before
+
+
+def test_btrfs_subvolumes_that_are_read_only_go_too_and_others_stay_so(filesystems: dict[str, Filesystem]) -> None:
+    """Their owner needs no privilege for that either; it keeps whatever lies in them, and themselves where they are."""
+    top = Path(tempfile.mkdtemp(dir=filesystems["btrfs"].path))
+    inside, outside = top / "inside", top / "outside"
+    inside.mkdir()
+    place = inside
+    for name in ("a", "b", "c"):
+        place /= name
+        _btrfs("create", place)
+        make_wide(place, 3)
+        make_deep(place, 5, "deep")
+        place /= "plain"
+        place.mkdir()
+    _btrfs("snapshot", "-r", inside / "a", inside / "copy")
+    _btrfs("snapshot", "-r", inside / "a", outside)
+    (inside / "link").symlink_to(outside)
+    (inside / "mnt").mkdir()
+    for nested in (inside / "a/plain/b/plain/c", inside / "a/plain/b", inside / "a"):
+        subprocess.run(["btrfs", "property", "set", nested, "ro", "true"], check=True)
+    before = open_fds()
+    with bound(outside, inside / "mnt"):
+        assert [obstacle.errno for obstacle in erased(inside)] == [errno.EBUSY]
+    assert erased(inside) == []
+    assert os.listdir(inside) == []
+    assert open_fds() == before
+    with pytest.raises(OSError, match="Read-only"):
+        (outside / "more").touch()
+
+
+def test_a_filesystem_that_is_read_only_is_told_of(top: Path) -> None:
+    (top / "file").touch()
+    with bound(top, top):
+        mount(None, top, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+        assert [obstacle.errno for obstacle in erased(top)] == [errno.EROFS]
+    assert (top / "file").exists()
+
+
+def _btrfs(*arguments: str | Path) -> None:
+    subprocess.run(["btrfs", "-q", "subvolume", *arguments], check=True)
