@@ -70,19 +70,18 @@ def pod_uids(kube: Kube) -> set[str]:
     return found
 
 
-def values_with_class(**parameters: str) -> dict[str, Any]:
-    """Give the cluster's values, and the chart's own class beside the others."""
+def values_with_that_class_alone(**parameters: str) -> dict[str, Any]:
+    """Give the cluster's values with no class but the chart's own."""
     values: dict[str, Any] = lab_values()
-    values["classes"].append({"name": DEFAULT_CLASS, "parameters": parameters})
-    return values
+    return values | {"classes": [{"name": DEFAULT_CLASS, "parameters": parameters}]}
 
 
 def values_before_limits() -> dict[str, Any]:
-    """Give the cluster's values as that chart knows them: its own class, and no word of quotas."""
-    values: dict[str, Any] = lab_values()
+    """Give the same as that chart knows them, which has no word of quotas."""
+    values = values_with_that_class_alone(**WITHOUT_LIMITS)
     for pool in itertools.chain(values["pools"], *(node["pools"] for node in values["nodes"])):
         pool.pop("quota", None)
-    return values | {"classes": [{"name": DEFAULT_CLASS, "parameters": WITHOUT_LIMITS}]}
+    return values
 
 
 def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene: Scene, kube: Kube) -> None:
@@ -92,7 +91,7 @@ def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene:
         scene.claim("old", storage_class=DEFAULT_CLASS)
         node = scene.pod("writer", "old", script=f"echo kept > {MOUNT}/file; exec sleep 100000")["spec"]["nodeName"]
 
-        said = install(values=values_with_class(enforce="required"))
+        said = install(values=values_with_that_class_alone(enforce="required"))
         wait_ready(kube)
         assert f"class {DEFAULT_CLASS} was there before and stays" in said
         found = kube.get("StorageClass", DEFAULT_CLASS)
@@ -110,6 +109,7 @@ def test_upgrade_from_the_chart_before_limits_keeps_its_class_and_volumes(scene:
         records = [record_of(by_name(node), scene.bound(name)["metadata"]["name"]) for name in ("old", "new")]
         assert [record["backend"] for record in records] == ["directory", "directory"]
     finally:
+        install(values=values_with_that_class_alone())  # the old policy would refuse the others
         install()
         wait_ready(kube)
 

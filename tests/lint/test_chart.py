@@ -174,6 +174,7 @@ def test_a_digest_decides_and_a_mirror_serves_all_images() -> None:
         ({"nodeGroups": {"default": {"pools": [POOL]}}}, "default"),
         ({"classes": [{"name": "a", "parameters": {"moode": "0770"}}]}, "unknown parameter moode; known are"),
         ({"classes": [{"name": "a", "parameters": {"mode": "rwx"}}]}, "parameter mode: wanted"),
+        ({"classes": [{"name": "a", "parameters": {"uid": "4294967295"}}]}, "parameter uid: wanted a number from 0"),
         ({"controller": {"replicas": 3}}, "replicas"),
         ({"provisioner": {"timeout": 10}}, "timeout"),
         ({"controler": {}}, "controler"),

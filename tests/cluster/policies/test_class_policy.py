@@ -53,6 +53,15 @@ def test_a_class_of_another_driver_is_its_own_affair(api: ApiServer) -> None:
     assert api.ask("POST", f"{CLASSES}?dryRun=All", storage_class({"none": "such"}, "other.example")).code == 201
 
 
+def test_what_the_chart_makes_is_judged_by_the_chart(api: ApiServer) -> None:
+    """Else an upgrade could bring no class with a parameter that only the new version knows."""
+    thing = storage_class({"moode": "0770"})
+    thing["metadata"]["labels"] = {"app.kubernetes.io/part-of": "csi-local-path"}
+    assert api.ask("POST", f"{CLASSES}?dryRun=All", thing).code == 201
+    thing["metadata"]["labels"] = {"app.kubernetes.io/part-of": "something-else"}
+    assert api.ask("POST", f"{CLASSES}?dryRun=All", thing).code == 422
+
+
 def test_a_class_without_parameters_and_a_label_on_one_that_exists_pass(api: ApiServer) -> None:
     thing = storage_class({})
     del thing["parameters"]
