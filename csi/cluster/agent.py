@@ -54,7 +54,7 @@ class Agent:
         csi_pb2_grpc.add_ControllerServicer_to_server(NodeController(provisioner, node_id), self.server)
         self.port = self._listen(port)
         self._address = pod.address(self.port)
-        self.renewing = Renewing(api, pod.namespace, pod.name, pod.node_name, node_in_token(), self._announcement)
+        self.renewing = Renewing(api, pod.namespace, pod.name, pod.node_name, node_in_token, self._announcement)
 
     def _listen(self, port: int) -> int:
         credentials = server_credentials(self._credentials, self.trusted, self._hurry)

@@ -35,7 +35,11 @@ _NEWS_PART = 64
 
 
 class Renewing:
-    """Writes the Lease of one node. node: its owner, None where the token names none."""
+    """Writes the Lease of one node.
+
+    node: gives its owner, None where the token names none. Asked anew each time: a Node that was deleted and came back
+    has another uid, the kubelet then brings a token that says so, and the policy compares the two.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class Renewing:
         namespace: str,
         holder: str,
         node_name: str,
-        node: OwnerReference | None,
+        node: Callable[[], OwnerReference | None],
         announce: Callable[[], Announcement],
         *,
         renew_s: float = RENEW_S,
@@ -88,7 +92,7 @@ class Renewing:
     def _write(self, found: Announcement) -> None:
         said = {announcement.ANNOTATION: announcement.encode(found)}
         spec = leases.spec_of(self._holder, 3 * self._renew_s)
-        body = leases.body(self._namespace, self._name, said, spec, self._node)
+        body = leases.body(self._namespace, self._name, said, spec, self._node())
         self._api().apply(leases.path_of(self._namespace, self._name), body, "csi-local-path")
         if self.written_at is None:
             log.info("announced", lease=self._name, address=found.address, pools=[pool.id for pool in found.pools])

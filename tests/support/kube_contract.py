@@ -146,7 +146,7 @@ class KubeApiContract:
 
     def test_a_node_writes_its_lease(self, api: Api, namespace: str) -> None:
         said = Announcement(SCHEMA, "PEM", "10.0.0.1:9901")
-        renewing = Renewing(lambda: api, namespace, "pod", "n-1", None, lambda: said, renew_s=0.2, look_s=0.02)
+        renewing = Renewing(lambda: api, namespace, "pod", "n-1", lambda: None, lambda: said, renew_s=0.2, look_s=0.02)
         renewing.start()
         first = lease_of(_when_there(api, leases.path_of(namespace, "node-n-1")))
         eventually(

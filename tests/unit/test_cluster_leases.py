@@ -211,15 +211,18 @@ class Announcer:
 
     def __init__(self) -> None:
         self.pools = (facts(P),)
+        self.uid = "uid-of-a"
 
     def __call__(self) -> Announcement:
         return Announcement(SCHEMA, "PEM", "10.0.0.1:9901", self.pools)
 
+    def owner(self) -> OwnerReference:
+        return OwnerReference("Node", "a", self.uid)
+
 
 @contextmanager
 def renewing(api: MemoryApi, announcer: Announcer, renew_s: float = 60) -> Iterator[Renewing]:
-    owner = OwnerReference("Node", "a", "uid-of-a")
-    found = Renewing(lambda: api, NAMESPACE, "pod", "a", owner, announcer, renew_s=renew_s, look_s=0.01)
+    found = Renewing(lambda: api, NAMESPACE, "pod", "a", announcer.owner, announcer, renew_s=renew_s, look_s=0.01)
     found.start()
     yield found
     found.stop()
@@ -236,6 +239,20 @@ def test_a_node_s_lease_belongs_to_its_node(api: MemoryApi) -> None:
     owner = {"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "uid-of-a"}
     assert api.object(leases.path_of(NAMESPACE, "node-a"))["metadata"]["ownerReferences"] == [owner]
     assert {method for method, _ in api.calls} == {"PATCH"}, "a node need not read its Lease"
+
+
+def test_a_node_that_came_back_as_another_owns_its_lease_again(api: MemoryApi) -> None:
+    """Its agent outlived the Node, and the kubelet has brought a new token."""
+    announcer = Announcer()
+    with renewing(api, announcer, renew_s=0.03) as found:
+        eventually(lambda: found.written_at)
+        announcer.uid = "uid-of-another-a"
+        eventually(
+            lambda: (
+                api.object(leases.path_of(NAMESPACE, "node-a"))["metadata"]["ownerReferences"][0]["uid"]
+                == announcer.uid
+            )
+        )
 
 
 def test_news_is_written_soon_and_the_rest_with_the_next_renewal(api: MemoryApi) -> None:
