@@ -53,9 +53,9 @@ class Events:
         except Full:
             return
 
-    def warn_claim(self, claim: Claim, reason: str, message: str) -> None:
-        """Tell of a PersistentVolumeClaim."""
-        self._warn(
+    def warn_claim(self, claim: Claim, reason: str, message: str) -> bool:
+        """Tell of a PersistentVolumeClaim; False where that was told of late, or too much else waits to be told."""
+        return self._warn(
             "PersistentVolumeClaim", claim.metadata.namespace, claim.metadata.name, claim.metadata.uid, reason, message
         )
 
@@ -67,13 +67,15 @@ class Events:
         """Tell of a Node; its name serves as its uid, as in the kubelet's own events."""
         self._warn("Node", "", name, name, reason, message)
 
-    def _warn(self, kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> None:
+    def _warn(self, kind: str, namespace: str, name: str, uid: str, reason: str, message: str) -> bool:
         if not self._is_news(uid, reason, message):
-            return
+            return False
         try:
             self._waiting.put_nowait(_event(kind, namespace, name, uid, reason, message))
         except Full:
             log.warning("event dropped, for too many wait", object=f"{kind} {namespace}/{name}", reason=reason)
+            return False
+        return True
 
     def _is_news(self, uid: str, reason: str, message: str) -> bool:
         now = monotonic()

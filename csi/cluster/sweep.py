@@ -64,6 +64,7 @@ class Sweep:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
         self._unable: set[str] = set()  # names of nodes that were said to be left out
+        self._last: dict[str, str] = {}  # the orphan of each node that was dealt with last
         self.sweeps = 0
         self.discarded = 0
         self.found = 0
@@ -100,6 +101,7 @@ class Sweep:
         by_node: dict[str, list[str]] = {}
         for volume_id in orphans:
             by_node.setdefault(volumes[volume_id].name, []).append(volume_id)
+        self._last = {name: last for name, last in self._last.items() if name in by_node}
         for found in by_node.values():
             self._deal_with(volumes[found[0]], found)
 
@@ -150,7 +152,8 @@ class Sweep:
         discarded: list[str] = []
         kept: dict[str, str] = {}
         ends = monotonic() + _NODE_S
-        for volume_id in volume_ids[:_MOST_AT_ONCE]:
+        for volume_id in in_turn(volume_ids, self._last.get(node.name, ""))[:_MOST_AT_ONCE]:
+            self._last[node.name] = volume_id
             try:
                 self._discard(node, volume_id, _left(ends))
             except ForwardedStatus as error:
@@ -178,6 +181,11 @@ class Sweep:
             log.warning("orphans found", node=node.name, volumes=msgspec.json.encode(kept).decode())
             message = f"{len(kept)} volumes have neither a PersistentVolume nor a claim, and are left alone: "
             self._events.warn_node(node.name, "OrphansFound", message + _some(list(kept)))
+
+
+def in_turn(volume_ids: list[str], last: str) -> list[str]:
+    """Order volumes so that those after the last one come first: however many are kept, each has its turn."""
+    return sorted(volume_ids, key=lambda volume_id: (volume_id <= last, volume_id))
 
 
 def _claim_of(volume_id: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_MOST_TOLD = 50  # in one look
+_MOST_TOLD = 50  # in one look; the next one comes to others
 
 
 class WaitingClaims:
@@ -75,8 +75,7 @@ class WaitingClaims:
         for claim in objects.every(self._api(), objects.CLAIMS):
             why = unserved.get(claim.spec.storage_class_name or "")
             if why and not claim.spec.volume_name and told < _MOST_TOLD:
-                self._events.warn_claim(claim, "ClassCannotBeServed", why)
-                told += 1
+                told += self._events.warn_claim(claim, "ClassCannotBeServed", why)
 
     def _why_not(self, wanted: StorageClass) -> str:
         """Say why no node can serve a class whatever the room is, '' where one can."""

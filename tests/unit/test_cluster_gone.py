@@ -32,8 +32,11 @@ class Told(Events):
     def warn_volume(self, volume: PersistentVolume, reason: str, message: str) -> None:
         self.volumes.append((volume.metadata.name, f"{reason}: {message}"))
 
-    def warn_claim(self, claim: Claim, reason: str, message: str) -> None:
-        self.claims.append((claim.metadata.name, f"{reason}: {message}"))
+    def warn_claim(self, claim: Claim, reason: str, message: str) -> bool:
+        told = (claim.metadata.name, f"{reason}: {message}")
+        is_news = told not in self.claims
+        self.claims += [told] if is_news else []
+        return is_news
 
 
 class World:
@@ -204,6 +207,17 @@ def test_a_claim_that_nobody_can_serve_is_told_why(parameters: dict[str, str], w
     ((name, message),) = world.told.claims
     assert name == "waits"
     assert message.startswith(f"ClassCannotBeServed: {why}")
+
+
+def test_of_many_claims_each_is_told_in_time() -> None:
+    world = Waiting(pool="slow")
+    for number in range(120):
+        world.put_claim(f"c{number}", "c")
+    world.waiting.look()
+    assert 0 < len(world.told.claims) < 100, "no flood"
+    world.waiting.look()
+    world.waiting.look()
+    assert len(world.told.claims) == 121
 
 
 def test_where_all_is_well_no_claim_is_read() -> None:
