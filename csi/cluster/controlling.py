@@ -52,7 +52,7 @@ class Controlling:
         self.nodes = Nodes(self.directory, self.peers, give_up_s)
         in_flight, node_objects = InFlight(), NodeObjects(api)
         self._creating = Creating(self.nodes, in_flight, node_objects, Unseen(give_up_s))
-        gone = Gone(api, node_objects, self.events, settings.node_gone_grace_seconds)
+        gone = Gone(api, self.directory, node_objects, self.events, settings.node_gone_grace_seconds)
         service = RoutingController(self.nodes, self._creating, Capacity(self.directory, in_flight), gone)
         self._watch = Watching(api, pod.namespace, self.directory)
         self.sweep = Sweep(api, self.nodes, self.events, self.is_leading, settings)

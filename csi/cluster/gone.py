@@ -14,6 +14,7 @@ import structlog
 
 from csi.cluster import objects
 from csi.cluster.api import ApiError
+from csi.cluster.grace import Grace
 from csi.node_id import is_digest
 from csi.services.identity import NAME
 from provisioner.errors import NodeUnavailable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from csi.cluster.api import Api
-    from csi.cluster.directory import Node
+    from csi.cluster.directory import Directory, Node
     from csi.cluster.events import Events
     from csi.cluster.objects import PersistentVolume
 
@@ -85,17 +86,21 @@ class Gone:
     def __init__(
         self,
         api: Callable[[], Api],
+        directory: Directory,
         nodes: NodeObjects,
         events: Events,
         grace_s: float,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """grace_s: how long a Node must have been known to be gone. After a restart of ours it counts anew."""
-        self._api, self._nodes, self._events = api, nodes, events
-        self._grace_s, self._clock = grace_s, clock
-        self._since: dict[str, float] = {}
+        self._api, self._directory, self._nodes, self._events = api, directory, nodes, events
+        self._grace = Grace(grace_s, clock)
 
-    def node_to_ask(self, volume_id: str) -> str:
+    def note_served(self, pool_id: str) -> None:
+        """See that a node serves a pool: should it be missed again, that is another absence."""
+        self._grace.forget(pool_id)
+
+    def node_to_ask(self, volume_id: str, pool_id: str) -> str:
         """Name the node that must still know of a volume; '' where both are gone for good, so that it is deleted.
 
         NodeUnavailable says why neither is known, or is so yet.
@@ -111,16 +116,20 @@ class Gone:
             )
         kept = volume.spec.csi.volume_attributes
         node, uid = kept.get(NODE_KEY, ""), kept.get(UID_KEY, "")
-        wish = volume.metadata.annotations.get(ON_GONE_KEY) or kept.get(ON_GONE_KEY, "keep")
-        if not self._is_gone(volume_id, node, uid):
+        uid_now = self._uid_now(volume_id, node, uid)
+        if uid_now == uid:
+            self._grace.forget(pool_id)
             return node
+        if uid_now:
+            self._check_disks(volume_id, pool_id, node)
+        wish = volume.metadata.annotations.get(ON_GONE_KEY) or kept.get(ON_GONE_KEY, "keep")
         if wish != "delete":
             raise NodeUnavailable(
                 f"volume {volume_id}: its node {node} (uid {uid}) is gone. If it never comes back, run "
                 f"'kubectl annotate pv {volume.metadata.name} {ON_GONE_KEY}=delete'; a class may say so by "
                 "the parameter onNodeGone: delete"
             )
-        self._check_grace(volume_id, node, uid)
+        self._check_absence(volume_id, pool_id, f"{node} (uid {uid})", uid_now)
         message = f"deleted without its node: {node} (uid {uid}) is gone for good, and the data with it"
         # Leading or not: who leads the sidecars is asked, and nobody else hears of it.
         self._events.warn_volume(volume, "NodeGone", message)
@@ -141,27 +150,39 @@ class Gone:
                     raise
         return next((pv for pv in objects.every(api, objects.VOLUMES) if _is(pv, volume_id)), None)
 
-    def _is_gone(self, volume_id: str, node: str, uid: str) -> bool:
+    def _uid_now(self, volume_id: str, node: str, uid: str) -> str:
+        """Give the uid of the Node that has the name of a volume's Node now, '' where none has."""
         if not node or not uid:
             raise NodeUnavailable(
                 f"volume {volume_id}: no node serves its pool, and its PersistentVolume does not say which Node had it"
             )
         try:
-            now = self._nodes.uid(node)
+            return self._nodes.uid(node)
         except ApiError as error:
             raise NodeUnavailable(f"volume {volume_id}: whether node {node} is gone is not known: {error}") from error
-        if now == uid:
-            self._since.pop(uid, None)
-        return now != uid
 
-    def _check_grace(self, volume_id: str, node: str, uid: str) -> None:
-        since = self._since.setdefault(uid, self._clock())
-        left = self._grace_s - (self._clock() - since)
-        if left > 0:
+    def _check_disks(self, volume_id: str, pool_id: str, node: str) -> None:
+        """Raise unless the new Node of an old name tells of all its disks: it may be the old machine with the pool."""
+        agent = self._directory.node(node)
+        if agent is None or not agent.address:
+            why = "no agent of this driver tells which disks it has: see to its agent"
+        elif missing := next((pool.name for pool in agent.pools if not pool.id), ""):
+            why = f"the disk of its pool {missing!r} is not there, and may be the one: mount it, or another"
+        else:
+            return
+        self._grace.forget(pool_id)
+        raise NodeUnavailable(f"volume {volume_id}: node {node} was made anew, but {why}")
+
+    def _check_absence(self, volume_id: str, pool_id: str, node: str, uid_now: str) -> None:
+        left_s = self._grace.left_s(pool_id, uid_now)
+        if left_s > 0:
             raise NodeUnavailable(
-                f"volume {volume_id}: node {node} (uid {uid}) is gone; the volume counts as deleted in {left:.0f} s, "
+                f"volume {volume_id}: node {node} is gone; the volume counts as deleted in {left_s:.0f} s, "
                 "should the node not come back until then"
             )
+        if self._directory.owner(pool_id):  # while the API server was asked
+            self._grace.forget(pool_id)
+            raise NodeUnavailable(f"volume {volume_id}: its pool is served again; retry")
 
 
 def _is(volume: PersistentVolume, volume_id: str) -> bool:

@@ -69,10 +69,12 @@ class RoutingController(csi_pb2_grpc.ControllerServicer):
             return csi_pb2.DeleteVolumeResponse()
         node = self._nodes.owner_of(parsed.pool_id)
         if node is None:
-            name = self._gone.node_to_ask(volume_id)
+            name = self._gone.node_to_ask(volume_id, parsed.pool_id)
             if not name:
                 return csi_pb2.DeleteVolumeResponse()
             node = self._nodes.directory.node(name)
+        else:
+            self._gone.note_served(parsed.pool_id)
         if node is None:
             raise NodeUnavailable(f"volume {volume_id}: no agent of this driver is known on its node {name}; retry")
         self._forward(node, "DeleteVolume", request, context)

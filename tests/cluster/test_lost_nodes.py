@@ -71,7 +71,7 @@ def test_volumes_of_a_node_that_is_gone_go_where_the_class_says_so_and_wait_else
     assert uid_of(kube, lost) != uid
     kube.patch("PersistentVolume", replaced, {"metadata": {"annotations": {ON_GONE_KEY: "delete"}}})
     kube.delete("PersistentVolumeClaim", "replaced", scene.namespace)
-    kube.wait_gone("PersistentVolume", replaced, patience_s=LONGEST_S)  # the grace runs since its Node was missed
+    kube.wait_gone("PersistentVolume", replaced, patience_s=LONGEST_S)  # after the grace of that pool
     wait_event(kube, replaced, "NodeGone", f"uid {uid}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ import pytest
 from csi.cluster.api import ApiError
 from csi.cluster.gone import ON_GONE_KEY
 from csi.pb import csi_pb2
-from tests.grpc.test_cluster_routing import creation
+from tests.grpc.test_cluster_routing import Code, creation
 from tests.support.clustered import Cluster, clustered, eventually
+from tests.support.fakes import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,6 +151,29 @@ def test_a_controller_that_does_not_lead_tells_of_it_too(cluster: Cluster) -> No
     assert not cluster.controlling.is_leading()
     delete(cluster, volume)
     eventually(lambda: "NodeGone" in events(cluster))
+
+
+def test_a_node_made_anew_that_waits_for_its_disk_may_have_the_volume(cluster: Cluster) -> None:
+    node = cluster.nodes["a"]
+    volume = cluster.controller.CreateVolume(creation(name(1), "a", onNodeGone="delete")).volume
+    put_volume(cluster, 1, volume.volume_id, dict(volume.volume_context))
+    node.stop()
+    cluster.api.delete("/api/v1/nodes/a")
+    cluster.api.put("/api/v1/nodes/a", {"metadata": {"name": "a", "uid": "another"}})
+    disk = (node.folder / "default").rename(node.folder / "away")
+    (node.folder / "default").mkdir()
+    (node.folder / "default" / "no-pool").touch()
+    node.start()
+    eventually(lambda: cluster.controlling.directory.unfit() == "a")
+    request = csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id)
+    for _ in range(3):
+        caught = refusal(cluster.controller.DeleteVolume, request)
+        assert caught.code is Code.UNAVAILABLE
+        assert "node a was made anew, but the disk of its pool 'default' is not there" in caught.message
+    shutil.rmtree(node.folder / "default")
+    disk.rename(node.folder / "default")
+    delete(cluster, volume)
+    assert left(cluster) == set()
 
 
 def lost(cluster: Cluster) -> csi_pb2.Volume:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from csi.cluster.api import ApiError
+from csi.cluster.capacity import Capacity, InFlight
+from csi.cluster.creating import Creating
 from csi.cluster.directory import Directory
 from csi.cluster.events import Events
 from csi.cluster.gone import NODE_KEY, ON_GONE_KEY, UID_KEY, Gone, NodeObjects
+from csi.cluster.grace import Grace
+from csi.cluster.nodes import Nodes
 from csi.cluster.objects import Claim, PersistentVolume
+from csi.cluster.peers import Peers
+from csi.cluster.routing import RoutingController
 from csi.cluster.unseen import Unseen
 from csi.cluster.waiting import WaitingClaims
-from provisioner.errors import NodeUnavailable
-from tests.support.announced import Clock, facts, node_lease
+from csi.pb import csi_pb2
+from provisioner.errors import DeadlineExceeded, NodeUnavailable
+from provisioner.facts import PoolFacts
+from tests.support.announced import Clock, credentials_of, facts, node_lease
 from tests.support.kubeapi import MemoryApi
 
-POOL = "00000000000000aa"
+if TYPE_CHECKING:
+    import grpc
+
+POOL, OTHER = "00000000000000aa", "00000000000000bb"
 NAME = "pvc-5d0cbb1c-3bd6-4b3e-9bb0-0a3b2c2f9d11"
 ID = f"{POOL}.{NAME}"
 
@@ -39,12 +50,21 @@ class Told(Events):
         return is_news
 
 
+class Hasty:
+    """The context of a caller that does not wait for a node."""
+
+    def time_remaining(self) -> float:
+        return 0
+
+
 class World:
-    """An API with one volume of node a, which is gone."""
+    """An API with one volume of node a, which is gone; a new Node of that name has other disks."""
 
     def __init__(self, on_gone: str = "delete", name: str = NAME) -> None:
-        self.api, self.clock, self.told = MemoryApi(), Clock(), Told()
-        self.gone = Gone(lambda: self.api, NodeObjects(lambda: self.api, self.clock), self.told, 3600, self.clock)
+        self.api, self.clock, self.told, self.directory = MemoryApi(), Clock(), Told(), Directory()
+        nodes = NodeObjects(lambda: self.api, self.clock)
+        self.gone = Gone(lambda: self.api, self.directory, nodes, self.told, 3600, self.clock)
+        self.directory.replaced([])
         self.put_volume(name, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: on_gone})
 
     def put_volume(self, name: str, attributes: dict[str, str], **metadata: Any) -> None:
@@ -54,11 +74,29 @@ class World:
 
     def put_node(self, uid: str) -> None:
         self.api.put("/api/v1/nodes/a", {"metadata": {"name": "a", "uid": uid}})
+        self.announce(facts(OTHER))
+
+    def announce(self, *pools: PoolFacts, said: str | None = None) -> None:
+        self.directory.changed(node_lease("a", *pools, uid="another", said=said))
+
+    def ask(self) -> str:
+        return self.gone.node_to_ask(ID, POOL)
 
     def refusal(self) -> str:
         with pytest.raises(NodeUnavailable) as caught:
-            self.gone.node_to_ask(ID)
+            self.ask()
         return str(caught.value)
+
+    def routing(self) -> RoutingController:
+        nodes, in_flight = Nodes(self.directory, Peers(credentials_of("controller")), 300), InFlight()
+        creating = Creating(nodes, in_flight, NodeObjects(lambda: self.api), Unseen(300))
+        return RoutingController(nodes, creating, Capacity(self.directory, in_flight), self.gone)
+
+    def repeat(self, hours: int) -> None:
+        """Let the delete be tried again and again, in vain."""
+        for _ in range(hours * 12):
+            self.refusal()
+            self.clock.now += 300
 
 
 @pytest.mark.parametrize("uid", ["", "another"])
@@ -71,7 +109,7 @@ def test_after_the_grace_a_volume_goes_with_its_node(uid: str, name: str) -> Non
     world.clock.now += 3599
     assert "counts as deleted in 1 s" in world.refusal()
     world.clock.now += 2
-    assert world.gone.node_to_ask(ID) == ""
+    assert world.ask() == ""
     ((told, message),) = world.told.volumes
     assert told == name
     assert message.startswith("NodeGone: deleted without its node: a (uid uid-of-a)")
@@ -85,9 +123,8 @@ def test_without_the_class_s_wish_it_never_does() -> None:
     world.put_volume(
         NAME, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: "keep"}, annotations={ON_GONE_KEY: "delete"}
     )
-    assert "counts as deleted in" in world.refusal()
-    world.clock.now += 3601
-    assert world.gone.node_to_ask(ID) == ""
+    world.repeat(hours=1)
+    assert world.ask() == ""
 
 
 def test_an_administrator_may_take_the_wish_back() -> None:
@@ -101,7 +138,7 @@ def test_an_administrator_may_take_the_wish_back() -> None:
 def test_a_node_that_is_there_is_asked() -> None:
     world = World()
     world.put_node("uid-of-a")
-    assert world.gone.node_to_ask(ID) == "a"
+    assert world.ask() == "a"
 
 
 def test_a_node_that_comes_back_begins_the_grace_anew() -> None:
@@ -109,10 +146,84 @@ def test_a_node_that_comes_back_begins_the_grace_anew() -> None:
     world.refusal()
     world.clock.now += 3000
     world.put_node("uid-of-a")
-    assert world.gone.node_to_ask(ID) == "a"
+    assert world.ask() == "a"
     world.api.delete("/api/v1/nodes/a")
-    world.clock.now += 1000
+    world.clock.now += 500
     assert "counts as deleted in 3600 s" in world.refusal()
+
+
+@pytest.mark.parametrize("uid", ["", "another"])
+def test_days_later_it_is_another_absence(uid: str) -> None:
+    world = World()
+    if uid:
+        world.put_node(uid)
+    world.refusal()
+    world.clock.now += 3 * 86400
+    assert "counts as deleted in 3600 s" in world.refusal()
+
+
+def test_a_pool_that_was_served_meanwhile_begins_the_grace_anew() -> None:
+    world = World()
+    world.put_node("another")
+    world.refusal()
+    world.clock.now += 3000
+    world.announce(facts(POOL))
+    with pytest.raises(DeadlineExceeded):
+        world.routing().DeleteVolume(csi_pb2.DeleteVolumeRequest(volume_id=ID), cast("grpc.ServicerContext", Hasty()))
+    world.announce(facts(OTHER))
+    world.clock.now += 500
+    assert "counts as deleted in 3600 s" in world.refusal()
+
+
+def test_a_node_made_anew_begins_the_grace_anew() -> None:
+    world = World()
+    world.refusal()
+    world.clock.now += 3000
+    world.put_node("another")
+    world.clock.now += 500
+    assert "counts as deleted in 3600 s" in world.refusal()
+
+
+def test_a_new_node_of_the_name_without_one_of_its_disks_may_be_the_old_one() -> None:
+    world = World()
+    world.put_node("another")
+    world.refusal()
+    world.announce(facts(OTHER), facts("", "slow", means=()))
+    world.repeat(hours=3)
+    assert "node a was made anew, but the disk of its pool 'slow' is not there" in world.refusal()
+    world.announce(facts(OTHER), facts("00000000000000cc", "slow"))
+    assert "counts as deleted in 3600 s" in world.refusal(), "it was not known to be gone until now"
+    world.repeat(hours=1)
+    assert world.ask() == ""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_new_node_of_the_name_whose_agent_says_nothing_may_be_the_old_one(known: bool) -> None:
+    world = World()
+    world.put_node("another")
+    world.announce(said="{}") if known else world.directory.replaced([])
+    world.repeat(hours=3)
+    assert "node a was made anew, but no agent of this driver tells which disks it has" in world.refusal()
+
+
+def test_a_pool_that_comes_back_while_we_ask_is_not_gone() -> None:
+    world = World()
+    world.put_node("another")
+    world.repeat(hours=1)
+    world.announce(facts(POOL))
+    assert "its pool is served again" in world.refusal()
+
+
+def test_graces_do_not_grow_without_end() -> None:
+    clock = Clock()
+    graces = Grace(3600, clock)
+    assert graces.left_s(POOL, "") == 3600
+    clock.now += 3000
+    for number in range(9_999):
+        graces.left_s(str(number), "")
+    assert graces.left_s(POOL, "") == 600
+    graces.left_s("one more", "")
+    assert graces.left_s(POOL, "") == 3600, "beginning anew is safe"
 
 
 @pytest.mark.parametrize("attributes", [{}, {NODE_KEY: "a"}, {UID_KEY: "u"}, {NODE_KEY: "a", UID_KEY: ""}])
