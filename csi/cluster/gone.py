@@ -17,6 +17,7 @@ from csi.cluster.api import ApiError
 from csi.cluster.grace import Grace
 from csi.node_id import is_digest
 from csi.services.identity import NAME
+from csi.wire.topology import KEY
 from provisioner.errors import NodeUnavailable
 from provisioner.names import parse_volume_id
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from csi.cluster.api import Api
     from csi.cluster.directory import Directory, Node
     from csi.cluster.events import Events
-    from csi.cluster.objects import PersistentVolume
+    from csi.cluster.objects import PersistentVolume, VolumeSpec
 
 log = structlog.get_logger()
 
@@ -114,24 +115,23 @@ class Gone:
                 f"volume {volume_id}: no node serves its pool, and no PersistentVolume tells where it was; "
                 "bring the node or its disk back"
             )
-        kept = volume.spec.csi.volume_attributes
-        node, uid = kept.get(NODE_KEY, ""), kept.get(UID_KEY, "")
-        uid_now = self._uid_now(volume_id, node, uid)
-        if uid_now == uid:
+        node, uid = self._home(volume_id, volume.spec)
+        uid_now = self._uid_now(volume_id, node)
+        if uid_now and uid in ("", uid_now):
             self._grace.forget(pool_id)
             return node
         if uid_now:
             self._check_disks(volume_id, pool_id, node)
-        wish = volume.metadata.annotations.get(ON_GONE_KEY) or kept.get(ON_GONE_KEY, "keep")
-        if wish != "delete":
+        told = f"{node} (uid {uid or 'unknown'})"
+        if not _is_given_up(volume, uid):
             raise NodeUnavailable(
-                f"volume {volume_id}: its node {node} (uid {uid}) is gone. If it never comes back, run "
+                f"volume {volume_id}: its node {told} is gone. If it never comes back, run "
                 f"'kubectl annotate pv {volume.metadata.name} {ON_GONE_KEY}=delete'; a class may say so by "
                 "the parameter onNodeGone: delete"
             )
-        self._check_absence(volume_id, pool_id, f"{node} (uid {uid})", uid_now)
-        message = f"deleted without its node: {node} (uid {uid}) is gone for good, and the data with it"
+        self._check_absence(volume_id, pool_id, told, uid_now)
         # Leading or not: who leads the sidecars is asked, and nobody else hears of it.
+        message = f"deleted without its node: {told} is gone for good, and the data with it"
         self._events.warn_volume(volume, "NodeGone", message)
         log.warning("volume gone with its node", volume_id=volume_id, node=node, node_uid=uid)
         return ""
@@ -150,12 +150,23 @@ class Gone:
                     raise
         return next((pv for pv in objects.every(api, objects.VOLUMES) if _is(pv, volume_id)), None)
 
-    def _uid_now(self, volume_id: str, node: str, uid: str) -> str:
-        """Give the uid of the Node that has the name of a volume's Node now, '' where none has."""
-        if not node or not uid:
+    def _home(self, volume_id: str, spec: VolumeSpec) -> tuple[str, str]:
+        """Give name and uid of the Node that had a volume; its uid is '' where a person made the PersistentVolume."""
+        kept = spec.csi.volume_attributes if spec.csi else {}
+        if kept.get(NODE_KEY):
+            return kept[NODE_KEY], kept.get(UID_KEY, "")
+        node_id = spec.place(KEY)
+        known = self._directory.node_with_id(node_id)
+        if known:
+            return known.name, ""
+        if not node_id or is_digest(node_id):
             raise NodeUnavailable(
                 f"volume {volume_id}: no node serves its pool, and its PersistentVolume does not say which Node had it"
             )
+        return node_id, ""
+
+    def _uid_now(self, volume_id: str, node: str) -> str:
+        """Give the uid of the Node that has the name of a volume's Node now, '' where none has."""
         try:
             return self._nodes.uid(node)
         except ApiError as error:
@@ -188,3 +199,10 @@ class Gone:
 def _is(volume: PersistentVolume, volume_id: str) -> bool:
     csi = volume.spec.csi
     return csi is not None and csi.driver == NAME and csi.volume_handle == volume_id
+
+
+def _is_given_up(volume: PersistentVolume, uid: str) -> bool:
+    """Tell whether a volume may go with its node. Where that is known by name only, a person must say so."""
+    said = volume.metadata.annotations.get(ON_GONE_KEY)
+    kept = volume.spec.csi.volume_attributes if volume.spec.csi and uid else {}
+    return (said or kept.get(ON_GONE_KEY)) == "delete"

@@ -49,11 +49,44 @@ class ObjectReference(msgspec.Struct, frozen=True):
     uid: str = ""
 
 
+class LabelRequirement(msgspec.Struct, frozen=True):
+    """What a label of a Node must be."""
+
+    key: str = ""
+    operator: str = ""
+    values: list[str] = []
+
+
+class NodeSelectorTerm(msgspec.Struct, frozen=True, rename="camel"):
+    """Requirements that a Node must meet all of."""
+
+    match_expressions: list[LabelRequirement] = []
+
+
+class NodeSelector(msgspec.Struct, frozen=True, rename="camel"):
+    """Terms of which a Node must meet one."""
+
+    node_selector_terms: list[NodeSelectorTerm] = []
+
+
+class VolumeAffinity(msgspec.Struct, frozen=True):
+    """Where a volume can be used."""
+
+    required: NodeSelector = NodeSelector()
+
+
 class VolumeSpec(msgspec.Struct, frozen=True, rename="camel"):
     """csi: None of volumes that no CSI driver gave."""
 
     csi: CsiSource | None = None
     claim_ref: ObjectReference | None = None
+    node_affinity: VolumeAffinity = VolumeAffinity()
+
+    def place(self, key: str) -> str:
+        """Give the value of the one place of that topology key where the volume can be used; '' where it is not one."""
+        terms = self.node_affinity.required.node_selector_terms
+        found = [each.values for term in terms for each in term.match_expressions if _is_in(each, key)]
+        return found[0][0] if len(terms) == len(found) == 1 == len(found[0]) else ""
 
 
 class PersistentVolume(msgspec.Struct, frozen=True):
@@ -107,6 +140,10 @@ NODES = Collection("/api/v1/nodes", Decoder(Node), Decoder(_List[Node]))
 VOLUMES = Collection("/api/v1/persistentvolumes", Decoder(PersistentVolume), Decoder(_List[PersistentVolume]))
 CLAIMS = Collection("/api/v1/persistentvolumeclaims", Decoder(Claim), Decoder(_List[Claim]))
 CLASSES = Collection("/apis/storage.k8s.io/v1/storageclasses", Decoder(StorageClass), Decoder(_List[StorageClass]))
+
+
+def _is_in(requirement: LabelRequirement, key: str) -> bool:
+    return requirement.key == key and requirement.operator == "In"
 
 
 def get(api: Api, collection: Collection[_Item], name: str) -> _Item:

@@ -10,7 +10,9 @@ import pytest
 
 from csi.cluster.api import ApiError
 from csi.cluster.gone import ON_GONE_KEY
+from csi.manifests import persistent_volume
 from csi.pb import csi_pb2
+from provisioner.survey import VolumeReport
 from tests.grpc.test_cluster_routing import Code, creation
 from tests.support.clustered import Cluster, clustered, eventually
 from tests.support.fakes import refusal
@@ -176,17 +178,37 @@ def test_a_node_made_anew_that_waits_for_its_disk_may_have_the_volume(cluster: C
     assert left(cluster) == set()
 
 
+def test_a_volume_taken_over_from_a_disk_goes_with_its_node_where_a_person_says_so(cluster: Cluster) -> None:
+    volume = cluster.controller.CreateVolume(creation(name(1), "a")).volume
+    report = VolumeReport(volume.volume_id, name(1), "", volume.capacity_bytes, None, None, "", "ok")
+    printed = persistent_volume(report, "a", "local-path")
+    path = f"/api/v1/persistentvolumes/{name(1)}"
+    cluster.api.put(path, printed)
+    lose(cluster)
+    request = csi_pb2.DeleteVolumeRequest(volume_id=volume.volume_id)
+    assert "kubectl annotate" in refusal(cluster.controller.DeleteVolume, request).message
+    printed["metadata"]["annotations"][ON_GONE_KEY] = "delete"
+    cluster.api.put(path, printed)
+    delete(cluster, volume)
+    eventually(lambda: "NodeGone" in events(cluster))
+
+
 def lost(cluster: Cluster) -> csi_pb2.Volume:
     """Give a volume whose node is gone for good."""
     volume = cluster.controller.CreateVolume(creation(name(1), "a", onNodeGone="delete")).volume
     assert volume.volume_context[ON_GONE_KEY] == "delete"
     put_volume(cluster, 1, volume.volume_id, dict(volume.volume_context))
+    lose(cluster)
+    return volume
+
+
+def lose(cluster: Cluster) -> None:
+    """Let node a be gone for good."""
     cluster.nodes["a"].agent.stop()
     cluster.nodes["a"].agent.server.stop(None).wait()
     cluster.api.delete(cluster.nodes["a"].lease_path)
     cluster.api.delete("/api/v1/nodes/a")
     eventually(lambda: cluster.controlling.directory.node("a") is None)
-    return volume
 
 
 def delete(cluster: Cluster, volume: csi_pb2.Volume) -> None:

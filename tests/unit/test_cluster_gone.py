@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from csi.cluster.api import ApiError
@@ -19,9 +20,13 @@ from csi.cluster.peers import Peers
 from csi.cluster.routing import RoutingController
 from csi.cluster.unseen import Unseen
 from csi.cluster.waiting import WaitingClaims
+from csi.manifests import persistent_volume
+from csi.node_id import suited
 from csi.pb import csi_pb2
+from csi.wire.topology import KEY
 from provisioner.errors import DeadlineExceeded, NodeUnavailable
 from provisioner.facts import PoolFacts
+from provisioner.survey import VolumeReport
 from tests.support.announced import Clock, credentials_of, facts, node_lease
 from tests.support.kubeapi import MemoryApi
 
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 POOL, OTHER = "00000000000000aa", "00000000000000bb"
 NAME = "pvc-5d0cbb1c-3bd6-4b3e-9bb0-0a3b2c2f9d11"
 ID = f"{POOL}.{NAME}"
+DIGEST = suited("n" * 64)
 
 
 class Told(Events):
@@ -50,6 +56,11 @@ class Told(Events):
         return is_news
 
 
+def at(*places: str, key: str = KEY, operator: str = "In") -> dict[str, Any]:
+    """Give a term of a PersistentVolume's nodeAffinity."""
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(places)}]}
+
+
 class Hasty:
     """The context of a caller that does not wait for a node."""
 
@@ -67,9 +78,12 @@ class World:
         self.directory.replaced([])
         self.put_volume(name, {NODE_KEY: "a", UID_KEY: "uid-of-a", ON_GONE_KEY: on_gone})
 
-    def put_volume(self, name: str, attributes: dict[str, str], **metadata: Any) -> None:
+    def put_volume(
+        self, name: str, attributes: dict[str, str], terms: list[Any] | None = None, **metadata: Any
+    ) -> None:
         csi = {"driver": "local-path.csi.dev", "volumeHandle": ID, "volumeAttributes": attributes}
-        body = {"metadata": {"name": name, **metadata}, "spec": {"csi": csi}}
+        spec = {"csi": csi, **({"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}} if terms else {})}
+        body = {"metadata": {"name": name, **metadata}, "spec": spec}
         self.api.put(f"/api/v1/persistentvolumes/{name}", body)
 
     def put_node(self, uid: str) -> None:
@@ -226,11 +240,65 @@ def test_graces_do_not_grow_without_end() -> None:
     assert graces.left_s(POOL, "") == 3600, "beginning anew is safe"
 
 
-@pytest.mark.parametrize("attributes", [{}, {NODE_KEY: "a"}, {UID_KEY: "u"}, {NODE_KEY: "a", UID_KEY: ""}])
-def test_a_volume_that_does_not_say_where_it_was_is_kept(attributes: dict[str, str]) -> None:
+@pytest.mark.parametrize("attributes", [{}, {UID_KEY: "u"}])
+@pytest.mark.parametrize(
+    "terms",
+    [[], [at("a"), at("b")], [at("a", "b")], [at("a", operator="NotIn")], [at("a", key="other")], [at(DIGEST)], [{}]],
+)
+def test_a_volume_that_does_not_say_where_it_was_is_kept(attributes: dict[str, str], terms: list[Any]) -> None:
     world = World()
-    world.put_volume(NAME, {**attributes, ON_GONE_KEY: "delete"})
+    world.put_volume(NAME, {**attributes, ON_GONE_KEY: "delete"}, terms, annotations={ON_GONE_KEY: "delete"})
     assert "does not say which Node had it" in world.refusal()
+
+
+BY_NAME: list[tuple[dict[str, str], list[Any]]] = [
+    ({}, [at("a")]),  # as `csi-local-path manifests` prints it
+    ({NODE_KEY: "a"}, []),
+    ({NODE_KEY: "a", UID_KEY: ""}, [at("b")]),
+]
+
+
+@pytest.mark.parametrize(("attributes", "terms"), BY_NAME)
+def test_where_a_node_is_known_by_name_only_an_administrator_must_say_so(
+    attributes: dict[str, str], terms: list[Any]
+) -> None:
+    world = World()
+    world.put_volume(NAME, {**attributes, ON_GONE_KEY: "delete"}, terms)
+    assert "its node a (uid unknown) is gone. If it never comes back, run 'kubectl annotate" in world.refusal()
+    world.put_volume(NAME, attributes, terms, annotations={ON_GONE_KEY: "delete"})
+    world.repeat(hours=1)
+    assert world.ask() == ""
+    assert "a (uid unknown) is gone for good" in world.told.volumes[0][1]
+
+
+@pytest.mark.parametrize(("attributes", "terms"), BY_NAME)
+def test_where_a_node_is_known_by_name_only_any_of_that_name_is_asked(
+    attributes: dict[str, str], terms: list[Any]
+) -> None:
+    world = World()
+    world.put_volume(NAME, attributes, terms, annotations={ON_GONE_KEY: "delete"})
+    world.refusal()
+    world.clock.now += 3000
+    world.put_node("whatever")
+    assert world.ask() == "a"
+    world.api.delete("/api/v1/nodes/a")
+    world.clock.now += 1000
+    assert "counts as deleted in 3600 s" in world.refusal()
+
+
+def test_a_node_whose_name_is_no_label_is_found_by_what_its_agent_says() -> None:
+    world, name = World(), "n" * 64
+    world.put_volume(NAME, {}, [at(suited(name))], annotations={ON_GONE_KEY: "delete"})
+    assert "does not say which Node had it" in world.refusal()
+    world.directory.changed(node_lease(name, facts(OTHER)))
+    world.api.put(f"/api/v1/nodes/{name}", {"metadata": {"name": name, "uid": "u"}})
+    assert world.ask() == name
+
+
+def test_what_manifests_prints_tells_the_place() -> None:
+    volume = VolumeReport(ID, NAME, "", 2**20, None, None, "", "ok")
+    spec = msgspec.convert(persistent_volume(volume, "a", "local-path"), PersistentVolume).spec
+    assert spec.place(KEY) == "a"
 
 
 def test_without_persistent_volume_nothing_is_known() -> None:
