@@ -1,4 +1,4 @@
-"""Nodes that are gone for good, and claims that no node can serve."""
+"""Nodes that are gone for good."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from csi.cluster.api import ApiError
 from csi.cluster.capacity import Capacity, InFlight
 from csi.cluster.creating import Creating
 from csi.cluster.directory import Directory
-from csi.cluster.events import Events
 from csi.cluster.gone import NODE_KEY, ON_GONE_KEY, UID_KEY, Gone, NodeObjects
 from csi.cluster.grace import Grace
 from csi.cluster.nodes import Nodes
-from csi.cluster.objects import Claim, PersistentVolume
+from csi.cluster.objects import PersistentVolume
 from csi.cluster.peers import Peers
 from csi.cluster.routing import RoutingController
 from csi.cluster.unseen import Unseen
-from csi.cluster.waiting import WaitingClaims
 from csi.manifests import persistent_volume
 from csi.node_id import suited
 from csi.pb import csi_pb2
@@ -29,6 +27,7 @@ from provisioner.facts import PoolFacts
 from provisioner.survey import VolumeReport
 from tests.support.announced import Clock, credentials_of, facts, node_lease
 from tests.support.kubeapi import MemoryApi
+from tests.support.told import Told
 
 if TYPE_CHECKING:
     import grpc
@@ -37,23 +36,6 @@ POOL, OTHER = "00000000000000aa", "00000000000000bb"
 NAME = "pvc-5d0cbb1c-3bd6-4b3e-9bb0-0a3b2c2f9d11"
 ID = f"{POOL}.{NAME}"
 DIGEST = suited("n" * 64)
-
-
-class Told(Events):
-    """Events that are only remembered."""
-
-    def __init__(self) -> None:
-        self.volumes: list[tuple[str, str]] = []
-        self.claims: list[tuple[str, str]] = []
-
-    def warn_volume(self, volume: PersistentVolume, reason: str, message: str) -> None:
-        self.volumes.append((volume.metadata.name, f"{reason}: {message}"))
-
-    def warn_claim(self, claim: Claim, reason: str, message: str) -> bool:
-        told = (claim.metadata.name, f"{reason}: {message}")
-        is_news = told not in self.claims
-        self.claims += [told] if is_news else []
-        return is_news
 
 
 def at(*places: str, key: str = KEY, operator: str = "In") -> dict[str, Any]:
@@ -346,68 +328,3 @@ def test_a_node_never_seen_is_given_up_in_the_end() -> None:
     assert given_up
     clock.now += 700
     assert not unseen.is_given_up("a"), "that was another wish"
-
-
-class Waiting:
-    """A cluster whose node a has the pool 'fast', and 'away' without its disk, classes, and a claim of each."""
-
-    def __init__(self, **parameters: str) -> None:
-        self.api, self.told, self.directory = MemoryApi(), Told(), Directory()
-        self.directory.replaced([node_lease("a", facts(POOL, "fast"), facts("", "away", means=()))])
-        self.put_class("c", "local-path.csi.dev", parameters)
-        self.put_claim("waits", "c")
-        self.waiting = WaitingClaims(lambda: self.api, self.directory, self.told, lambda: True, 60)
-
-    def put_class(self, name: str, provisioner: str, parameters: dict[str, str]) -> None:
-        body = {"metadata": {"name": name}, "provisioner": provisioner, "parameters": parameters}
-        self.api.put(f"/apis/storage.k8s.io/v1/storageclasses/{name}", body)
-
-    def put_claim(self, name: str, of: str, volume: str = "") -> None:
-        body = {"metadata": {"name": name, "namespace": "ns"}, "spec": {"storageClassName": of, "volumeName": volume}}
-        self.api.put(f"/api/v1/namespaces/ns/persistentvolumeclaims/{name}", body)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "why"),
-    [
-        ({"pool": "slow"}, "class 'c': no node has a pool 'slow'"),
-        ({"pool": "away"}, "class 'c': the disk of pool 'away' is not there, and so for each node that has it"),
-        ({"pool": "fast", "enforce": "required"}, "class 'c': pool 'fast' has no means for enforce: required"),
-        ({"poool": "fast"}, "class 'c': parameter 'poool' is unknown; did you mean 'pool'"),
-    ],
-)
-def test_a_claim_that_nobody_can_serve_is_told_why(parameters: dict[str, str], why: str) -> None:
-    world = Waiting(**parameters)
-    world.put_claim("bound", "c", "pv-1")
-    world.put_claim("other", "unknown")
-    world.put_class("foreign", "other.csi.dev", {"poool": "x"})
-    world.put_claim("foreign", "foreign")
-    world.waiting.look()
-    ((name, message),) = world.told.claims
-    assert name == "waits"
-    assert message.startswith(f"ClassCannotBeServed: {why}")
-
-
-def test_of_many_claims_each_is_told_in_time() -> None:
-    world = Waiting(pool="slow")
-    for number in range(120):
-        world.put_claim(f"c{number}", "c")
-    world.waiting.look()
-    assert 0 < len(world.told.claims) < 100, "no flood"
-    world.waiting.look()
-    world.waiting.look()
-    assert len(world.told.claims) == 121
-
-
-def test_where_all_is_well_no_claim_is_read() -> None:
-    world = Waiting(pool="fast")
-    world.waiting.look()
-    assert not world.told.claims
-    assert [path for _, path in world.api.calls] == ["/apis/storage.k8s.io/v1/storageclasses"]
-
-
-def test_without_any_node_that_is_the_reason() -> None:
-    world = Waiting(pool="fast")
-    world.directory.replaced([])
-    world.waiting.look()
-    assert "no node of the cluster runs this driver's agent" in world.told.claims[0][1]
