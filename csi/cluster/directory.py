@@ -75,9 +75,10 @@ class Directory:
         with self._guard:
             self.sightings.resume()
             names = {lease.metadata.name for lease in found}
-            for name in [leases.NODE_PREFIX + node for node in self._nodes] + list(self._slots):
-                if name not in names:
-                    self._remove(name)
+            for node in [node for node in self._nodes if leases.NODE_PREFIX + node not in names]:
+                self._remove_node(node)
+            for slot in [slot for slot in self._slots if slot not in names]:
+                self._remove_slot(slot)
             for lease in found:
                 self._note(lease)
             for pool_id in list(self._claims):  # when all claims are known: who comes first in a list is not the first
@@ -93,7 +94,10 @@ class Directory:
     def removed(self, lease: Lease) -> None:
         """Forget a node, or a slot."""
         with self._guard:
-            self._remove(lease.metadata.name)
+            if lease.metadata.name in leases.SLOTS:
+                self._remove_slot(lease.metadata.name)
+            elif leases.node_of(lease):
+                self._remove_node(leases.node_of(lease))
 
     def lost(self) -> None:
         """Judge nobody until we see again."""
@@ -118,10 +122,13 @@ class Directory:
         (self._unfit.discard if is_fit else self._unfit.add)(name)
         return self._claim(name, _ids(known), _ids(node))
 
-    def _remove(self, lease_name: str) -> None:
-        self._slots.pop(lease_name, None)
-        self.sightings.forget(lease_name)
-        node = self._nodes.pop(lease_name.removeprefix(leases.NODE_PREFIX), None)
+    def _remove_slot(self, slot: str) -> None:
+        self._slots.pop(slot, None)
+        self.sightings.forget(slot)
+
+    def _remove_node(self, name: str) -> None:
+        self.sightings.forget(leases.NODE_PREFIX + name)
+        node = self._nodes.pop(name, None)
         if node:
             self._unfit.discard(node.name)
             self._by_id.pop(node.node_id, None)

@@ -46,6 +46,18 @@ def test_a_node_that_calls_itself_a_controller_is_none(world: World) -> None:
     assert world.owner(P) == "controller-0"
 
 
+def test_a_slot_that_goes_takes_no_node_of_its_name_along(world: World) -> None:
+    world.directory.replaced([node_lease("controller-0", facts(P)), slot_lease("controller-0", "x")])
+    world.directory.removed(slot_lease("controller-0", "x"))
+    assert (world.directory.slot("controller-0"), world.owner(P)) == (None, "controller-0")
+    world.directory.changed(slot_lease("controller-0", "x"))
+    world.directory.replaced([node_lease("controller-0", facts(P))])
+    assert (world.directory.slot("controller-0"), world.owner(P)) == (None, "controller-0")
+    world.directory.removed(Lease(Metadata("some-leader")))
+    world.directory.removed(node_lease("controller-0"))
+    assert world.directory.nodes() == []
+
+
 def test_a_long_name_has_a_digest_as_its_id(world: World) -> None:
     name = "n" * 64
     world.directory.changed(node_lease(name, facts(P)))
