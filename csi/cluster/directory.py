@@ -2,6 +2,10 @@
 
 A pool's id should be claimed by one node. A copied disk, or a node that lies, makes two: the one that had it first,
 and is alive, keeps it. Where we never saw who was first, that pool alone is blocked.
+
+An agent that was just started does not know a pool whose disk is late: its announcement has no id there. What a node
+claimed before it awaits for as long as its announcement has such a pool, or cannot be used, and that keeps others away
+unless the pool is theirs by then: a copy must not become the pool because the original's disk is late.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_MOST_AWAITED = 256  # of a node, as many as it may announce
 _UNUSABLE = Announcement(schema=announcement.SCHEMA, certificate="")
 
 
@@ -63,6 +68,7 @@ class Directory:
         self._guard = threading.RLock()
         self._nodes: dict[str, Node] = {}
         self._by_id: dict[str, str] = {}
+        self._awaited: dict[str, set[str]] = {}
         self._claims: SortedDict[str, list[str]] = SortedDict()
         self._owners: dict[str, str] = {}
         self._unfit: set[str] = set()
@@ -118,9 +124,15 @@ class Directory:
         node = _node(name, lease, known)
         self._nodes[name] = node
         self._by_id[node.node_id] = name
-        is_fit = node.address and all(pool.id for pool in node.pools)
-        (self._unfit.discard if is_fit else self._unfit.add)(name)
-        return self._claim(name, _ids(known), _ids(node))
+        before, said = _ids(known) | self._awaited.pop(name, set()), _ids(node)
+        if node.address and all(pool.id for pool in node.pools):
+            self._unfit.discard(name)
+            return self._claim(name, before, said)
+        self._unfit.add(name)
+        awaited = set(sorted(before - said)[:_MOST_AWAITED])
+        if awaited:
+            self._awaited[name] = awaited
+        return self._claim(name, before, said | awaited)
 
     def _remove_slot(self, slot: str) -> None:
         self._slots.pop(slot, None)
@@ -130,9 +142,10 @@ class Directory:
         self.sightings.forget(leases.NODE_PREFIX + name)
         node = self._nodes.pop(name, None)
         if node:
-            self._unfit.discard(node.name)
+            self._unfit.discard(name)
             self._by_id.pop(node.node_id, None)
-            for pool_id in self._claim(node.name, _ids(node), set()):
+            claimed = _ids(node) | self._awaited.pop(name, set())
+            for pool_id in self._claim(name, claimed, set()):
                 self._settle(pool_id)
 
     def _claim(self, name: str, before: set[str], after: set[str]) -> set[str]:
@@ -145,15 +158,15 @@ class Directory:
         return before ^ after
 
     def _settle(self, pool_id: str) -> str:
-        """Find whose a pool is, '' where that is unclear."""
-        claimants = self._claims.get(pool_id, [])
-        owner = self._owners.get(pool_id, "")
-        if owner not in claimants:
+        """Find whose a pool is, '' where that is unclear. It may be one's that only awaits it."""
+        claims, owner = self._claims.get(pool_id, []), self._owners.get(pool_id, "")
+        if owner not in claims:
             owner = ""
+        claimants = [name for name in claims if owner in ("", name) or self._has(name, pool_id)]
         if len(claimants) > 1:
             living = [name for name in claimants if self.is_alive(name)]
             if owner not in living:
-                owner = living[0] if len(living) == 1 else ""
+                owner = living[0] if len(living) == 1 and self._has(living[0], pool_id) else ""
             self._tell(pool_id, owner, claimants)
         elif claimants:
             owner = claimants[0]
@@ -163,6 +176,10 @@ class Directory:
             self._owners.pop(pool_id, None)
         return owner
 
+    def _has(self, name: str, pool_id: str) -> bool:
+        node = self._nodes.get(name)
+        return node is not None and any(pool.id == pool_id for pool in node.pools)
+
     def _tell(self, pool_id: str, owner: str, claimants: list[str]) -> None:
         for name in claimants:
             if name != owner and self._on_twin:
@@ -171,23 +188,32 @@ class Directory:
     # As whoever routes a call sees it.
 
     def owner(self, pool_id: str) -> Node | None:
-        """Give the node that a pool is on; None where no node has it, PoolUnavailable where two say they do."""
+        """Give the node that a pool is on; None where no node has it.
+
+        PoolUnavailable where two say they do, or another than the one that awaits it.
+        """
         with self._guard:
-            if pool_id not in self._claims:
+            having = [name for name in self._claims.get(pool_id, ()) if self._has(name, pool_id)]
+            if not having:
                 return None
             owner = self._settle(pool_id)
-            if owner:
+            if owner in having:
                 return self._nodes[owner]
             claimants = ", ".join(self._claims[pool_id])
+        if owner:
+            raise PoolUnavailable(
+                f"pool {pool_id} is claimed by {', '.join(having)}, but was on node {owner}, which waits for a disk; "
+                "bring it back there, or, if it moved, take the pool out of that node's values"
+            )
         raise PoolUnavailable(
             f"pool {pool_id} is claimed by several nodes ({claimants}); one disk is a copy, or a node lies: "
             "take the wrong one away, or give it a new identity"
         )
 
     def owns(self, node: Node, pool_id: str) -> bool:
-        """Tell whether a pool is that node's and nobody else's."""
+        """Tell whether a pool is on that node, and nobody else's."""
         with self._guard:
-            return node.name in self._claims.get(pool_id, ()) and self._settle(pool_id) == node.name
+            return self._has(node.name, pool_id) and self._settle(pool_id) == node.name
 
     def node(self, name: str) -> Node | None:
         """Give the node of that name."""

@@ -36,7 +36,8 @@ class Twins:
         kept = f"it stays with node {owner}" if owner else "it is blocked until one of them is gone"
         message = (
             f"pool {pool_id} is claimed by this node and by another; {kept}. One disk is a copy: "
-            "take it away, or empty it and give it a new identity"
+            "take it away, or empty it and give it a new identity; if the disk moved here, take the pool out of "
+            "the other node's values"
         )
         log.error("pool claimed twice", pool_id=pool_id, node=other, owner=owner)
         if self._is_leading():  # all controllers see it

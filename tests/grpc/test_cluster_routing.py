@@ -18,6 +18,8 @@ from tests.support.fakes import refusal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.clustered import ClusterNode
+
 Code = grpc.StatusCode
 MIB = 2**20
 MOUNT = csi_pb2.VolumeCapability(
@@ -275,18 +277,21 @@ def test_a_burst_does_not_herd_onto_one_node(own: Cluster) -> None:
     assert sorted(node_of(reply.volume) for reply in made) == list("abcd")
 
 
+def claim_also(own: Cluster, twin: ClusterNode, pool_id: str) -> None:
+    """Let a node's Lease say that its pool is this one."""
+    twin.agent.renewing.stop()
+    claimed = own.api.object(twin.lease_path)
+    key = "local-path.csi.dev/announcement"
+    claimed["metadata"]["annotations"][key] = claimed["metadata"]["annotations"][key].replace(twin.pool_id(), pool_id)
+    own.api.put(twin.lease_path, claimed)
+
+
 def test_a_disk_that_was_copied_is_refused_where_it_came_last(own: Cluster) -> None:
     first = own.add("a", "default")
     own.control()
     made = own.controller.CreateVolume(creation("pvc-1", "a")).volume
     lease = own.api.object(first.lease_path)
-    twin = own.add("b", "default")
-    twin.agent.renewing.stop()
-    claimed = own.api.object(twin.lease_path)
-    key = "local-path.csi.dev/announcement"
-    said = claimed["metadata"]["annotations"][key].replace(twin.pool_id(), first.pool_id())
-    claimed["metadata"]["annotations"][key] = said
-    own.api.put(twin.lease_path, claimed)
+    claim_also(own, own.add("b", "default"), first.pool_id())
     eventually(lambda: own.controlling.directory.owns(own.controlling.directory.nodes()[0], first.pool_id()))
     eventually(lambda: [node.pools[0].id for node in own.controlling.directory.nodes()] == [first.pool_id()] * 2)
     assert refusal(own.controller.CreateVolume, creation("pvc-2", "b")).code is Code.RESOURCE_EXHAUSTED
@@ -295,6 +300,33 @@ def test_a_disk_that_was_copied_is_refused_where_it_came_last(own: Cluster) -> N
     (event,) = own.api.objects("/api/v1/namespaces/default/events")
     assert (event["reason"], event["involvedObject"]["name"]) == ("PoolClaimedTwice", "b")
     assert lease["metadata"]["name"] == "node-a"
+
+
+def test_a_copied_disk_gets_no_calls_while_the_disk_that_was_copied_is_late(own: Cluster) -> None:
+    node, twin = own.add("a", "default"), own.add("b", "default")
+    own.control()
+    made = own.controller.CreateVolume(creation("pvc-1", "a")).volume
+    pool_id = node.pool_id()
+    claim_also(own, twin, pool_id)
+    node.stop()
+    away = (node.folder / "default").rename(node.folder / "away")
+    late = node.folder / "default"
+    late.mkdir()
+    (late / "not mounted").touch()
+    node.start()
+    eventually(lambda: own.controlling.directory.unfit() == "a", "the Lease of the new agent")
+    for method, request in (
+        (own.controller.DeleteVolume, csi_pb2.DeleteVolumeRequest(volume_id=made.volume_id)),
+        (own.controller.ControllerGetVolume, by_id(made.volume_id)),
+    ):
+        caught = refusal(method, request)
+        assert (caught.code, "was on node a" in caught.message) == (Code.UNAVAILABLE, True), caught
+    assert refusal(own.controller.CreateVolume, creation("pvc-2", "b")).code is Code.RESOURCE_EXHAUSTED
+    late.rename(node.folder / "empty")
+    away.rename(late)
+    eventually(lambda: own.controlling.directory.owns(own.controlling.directory.nodes()[0], pool_id), "the disk")
+    eventually(node.agent.trusted)
+    assert node_of(own.controller.ControllerGetVolume(by_id(made.volume_id)).volume) == "a"
 
 
 def test_a_controller_is_not_ready_before_it_knows_the_cluster(own: Cluster) -> None:

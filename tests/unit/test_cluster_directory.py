@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from csi.cluster import announcement
@@ -12,6 +14,9 @@ from csi.cluster.sightings import STALE_S, Sightings
 from provisioner.errors import PoolUnavailable
 from tests.support.announced import Clock, credentials_of, facts, node_lease, slot_lease
 from tests.support.malformed import certificates
+
+if TYPE_CHECKING:
+    from provisioner.facts import PoolFacts
 
 P, Q = "00000000000000aa", "00000000000000bb"
 
@@ -105,6 +110,93 @@ def test_a_disk_that_moves_takes_its_pool_along(world: World) -> None:
     world.directory.changed(node_lease("b", facts(P)))
     world.directory.changed(node_lease("a", renewal="2"))
     assert world.owner(P) == "b"
+
+
+def late(renewal: str) -> Lease:
+    """Give the Lease of node a whose agent was just started, before its disk is there."""
+    return node_lease("a", facts("", "default"), facts(Q, "other"), renewal=renewal)
+
+
+def here(renewal: str = "1") -> Lease:
+    """Give the Lease of node a with all its disks."""
+    return node_lease("a", facts(P), facts(Q, "other"), renewal=renewal)
+
+
+@pytest.mark.parametrize("said", [None, "nonsense"])
+def test_a_copy_is_not_the_pool_while_the_disk_of_the_one_that_had_it_is_late(world: World, said: str | None) -> None:
+    world.directory.replaced([here()])
+    world.directory.changed(node_lease("b", facts(P)))
+    for renewal in "23":
+        world.directory.changed(node_lease("a", said=said, renewal=renewal) if said else late(renewal))
+        world.directory.changed(node_lease("b", facts(P), renewal=renewal))
+        with pytest.raises(PoolUnavailable, match="was on node a, which waits for a disk"):
+            world.owner(P)
+        assert not any(world.directory.owns(node, P) for node in world.directory.nodes())
+    world.directory.changed(here("4"))
+    assert world.owner(P) == "a"
+
+
+def test_a_copy_that_comes_while_the_disk_is_late_is_not_the_pool(world: World) -> None:
+    world.directory.replaced([here()])
+    world.directory.changed(late("2"))
+    assert (world.owner(P), world.owner(Q)) == ("", "a")
+    world.directory.replaced([node_lease("b", facts(P)), late("3")])
+    with pytest.raises(PoolUnavailable, match="was on node a"):
+        world.owner(P)
+    assert world.twins[-1] == (P, "a", "b")
+    world.directory.changed(here("4"))
+    assert world.owner(P) == "a"
+
+
+def test_a_pool_of_which_nobody_knows_who_was_first_stays_blocked_while_a_disk_is_late(world: World) -> None:
+    world.directory.replaced([here(), node_lease("b", facts(P))])
+    for renewal in "23":
+        world.directory.changed(late(renewal))
+        with pytest.raises(PoolUnavailable, match="claimed by several nodes"):
+            world.owner(P)
+    world.clock.now += STALE_S + 1
+    world.directory.changed(late("4"))
+    with pytest.raises(PoolUnavailable):
+        world.owner(P)
+    world.directory.changed(here("5"))
+    assert world.owner(P) == "a"
+
+
+@pytest.mark.parametrize("other", [(), (facts("cc" * 8),)], ids=["out of its values", "another disk in its place"])
+def test_a_disk_that_moved_is_free_when_its_old_node_does_not_wait_for_it(
+    world: World, other: tuple[PoolFacts, ...]
+) -> None:
+    world.directory.replaced([here()])
+    world.directory.changed(late("2"))
+    world.directory.changed(node_lease("b", facts(P)))
+    world.directory.changed(node_lease("a", *other, facts(Q, "other"), renewal="3"))
+    assert (world.owner(P), world.owner(Q)) == ("b", "a")
+    world.directory.changed(here("4"))
+    assert world.owner(P) == "b"
+
+
+def test_a_node_that_waits_for_a_disk_keeps_it_only_while_it_lives(world: World) -> None:
+    world.directory.replaced([here(), node_lease("b", facts(P))])
+    world.directory.removed(node_lease("b"))
+    world.directory.changed(late("2"))
+    world.clock.now += STALE_S + 1
+    world.directory.changed(node_lease("b", facts(P)))
+    assert world.owner(P) == "b"
+    world.clock.now += STALE_S + 1
+    world.directory.changed(late("3"))
+    assert world.owner(P) == "b", "it is its by now, and who waits cannot take it back"
+    world.directory.changed(here("4"))
+    world.directory.removed(here())
+    assert world.owner(P) == "b"
+
+
+def test_who_waits_for_more_than_it_may_announce_forgets_the_rest(world: World) -> None:
+    for number in range(0, 1000, 100):
+        claimed = (facts(f"{number + i:016x}", f"p{i}") for i in range(100))
+        world.directory.changed(node_lease("a", *claimed, facts("", "late"), renewal=str(number)))
+    assert len(world.directory.pool_ids_from("", 2000)) == 256 + 100
+    world.directory.changed(node_lease("a", renewal="last"))
+    assert world.directory.pool_ids_from("", 2000) == []
 
 
 def test_a_dead_node_s_disk_is_believed_elsewhere(world: World) -> None:
