@@ -73,7 +73,7 @@ class Controlling:
         alive = sum(self.directory.is_alive(node.name) for node in nodes)
         yield _figure("nodes", "Nodes that have a Lease.", len(nodes))
         yield _figure("nodes_alive", "Nodes that renewed their Lease of late.", alive)
-        yield _figure("nodes_silent", "Nodes that did not answer the last call to them.", self.peers.silent())
+        yield _figure("nodes_silent", "Nodes that did not answer the last call to them.", self.nodes.silence.count())
         yield _figure("leading", "1 where this controller sweeps and tells of what all see.", self.is_leading())
         yield _figure("orphans", "Volumes that the last sweep found nobody to want.", self.sweep.found)
         yield _figure("sweeps_total", "Sweeps for such volumes.", self.sweep.sweeps, counter=True)

@@ -8,6 +8,7 @@ import grpc
 import structlog
 
 from csi.cluster.room import room_in
+from csi.cluster.silence import Silence
 from csi.wire.statuses import ForwardedStatus
 from provisioner.errors import DeadlineExceeded, NodeUnavailable, NotReady, PoolUnavailable
 from provisioner.names import parse_volume_id
@@ -30,6 +31,7 @@ class Nodes:
         self.directory = directory
         self._peers = peers
         self._give_up_s = give_up_s
+        self.silence = Silence(directory.node)
 
     def check_complete(self) -> None:
         """Raise NotReady until all Leases were read once."""
@@ -53,8 +55,8 @@ class Nodes:
 
     def is_given_up(self, node: Node) -> bool:
         """Tell whether a node did not answer last time, and should not be waited for any longer."""
-        silent_s = self._peers.peer(node).silent_s if node.address else 0.0
-        return silent_s > 0 and max(silent_s, self.directory.unheard_s(node.name)) > self._give_up_s
+        silent_s = self.silence.age_s(node.name)
+        return silent_s is not None and max(silent_s, self.directory.unheard_s(node.name)) > self._give_up_s
 
     def call(
         self, node: Node, method: str, request: Any, patience_s: float, metadata: Sequence[tuple[str, str]] = ()
@@ -76,17 +78,17 @@ class Nodes:
             raise self._failure(node, method, cast("grpc.Call", error)) from None
         except ValueError as error:  # the channel was closed meanwhile: the node has a new certificate
             raise NodeUnavailable(f"node {node.name}: its agent was replaced just now; retry") from error
-        peer.note_answer()
+        self.silence.note_answer(node.name)
         self.directory.note_room(node, room_in(call.trailing_metadata()) or {})
         return response
 
     def _failure(self, node: Node, method: str, call: grpc.Call) -> Exception:
         code, room = call.code(), room_in(call.trailing_metadata())
         if room is not None:
-            self._peers.peer(node).note_answer()
+            self.silence.note_answer(node.name)
             self.directory.note_room(node, room)
             return ForwardedStatus(code, call.details() or "")
-        self._peers.peer(node).note_silence()
+        self.silence.note_silence(node.name)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"node {node.name}: {method} was not answered in time; retry")
         return NodeUnavailable(f"node {node.name} does not answer: {call.details()}; it is asked again at the next try")

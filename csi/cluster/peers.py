@@ -75,7 +75,7 @@ class Waiting:
 
 
 class Peer:
-    """A channel to one node, and what is known of whether it answers. waiting: of the node, whatever its channel."""
+    """A channel to one node. waiting: of the node, whatever its channel."""
 
     def __init__(self, node: Node, ours: Credentials, waiting: Waiting) -> None:
         self.node, self.waiting = node, waiting
@@ -87,22 +87,6 @@ class Peer:
         options = (*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", node.server_name))
         self.channel = grpc.secure_channel(node.address, credentials, options)
         self.controller = csi_pb2_grpc.ControllerStub(self.channel)
-        self.silent_since: float | None = None
-
-    def note_answer(self) -> None:
-        """Know that it answers."""
-        self.silent_since = None
-
-    def note_silence(self) -> None:
-        """Know that it did not answer."""
-        if self.silent_since is None:
-            self.silent_since = monotonic()
-
-    @property
-    def silent_s(self) -> float:
-        """For how long no call was answered, 0 where the last one was."""
-        since = self.silent_since
-        return 0.0 if since is None else monotonic() - since
 
 
 class Peers:
@@ -140,11 +124,6 @@ class Peers:
     def _spent(self) -> Iterator[Peer]:
         while self._replaced and (self._replaced[0][0] < monotonic() or len(self._replaced) > _MOST_REPLACED):
             yield self._replaced.popleft()[1]
-
-    def silent(self) -> int:
-        """Count the nodes that did not answer the last call."""
-        with self._guard:
-            return sum(peer.silent_since is not None for peer in self._peers.values())
 
     def close(self) -> None:
         """Close all channels; calls that run are cancelled."""
