@@ -69,15 +69,14 @@ class Nodes:
             raise NodeUnavailable(f"node {node.name}: its announcement cannot be used; see the controller's log")
         if patience_s <= 0:
             raise DeadlineExceeded("the caller's deadline passed; ask again")
-        peer = self._peers.peer(node)
-        rpc = getattr(peer.controller, method)
         try:
-            with peer.waiting.calling(node.name, patience_s) as timeout_s:
+            with self._peers.calling(node) as peer, peer.waiting.calling(node.name, patience_s) as timeout_s:
+                rpc = getattr(peer.controller, method)
                 response, call = rpc.with_call(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise self._failure(node, method, cast("grpc.Call", error)) from None
-        except ValueError as error:  # the channel was closed meanwhile: the node has a new certificate
-            raise NodeUnavailable(f"node {node.name}: its agent was replaced just now; retry") from error
+        except ValueError as error:  # the channel was closed meanwhile
+            raise NodeUnavailable(f"node {node.name}: the controller ends just now; retry") from error
         self.silence.note_answer(node.name)
         self.directory.note_room(node, room_in(call.trailing_metadata()) or {})
         return response

@@ -6,7 +6,7 @@ A channel to a node trusts that node's certificate alone; a node's port trusts t
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from csi.cluster.directory import Node
 
 _MOST_CHANNELS = 512
-_MOST_REPLACED = 32
-_LAST_CALLS_S = 60.0
 _STUCK_CALLS = 16
 _STUCK_S = 3.0
 _CHANNEL_OPTIONS = (
@@ -75,10 +73,10 @@ class Waiting:
 
 
 class Peer:
-    """A channel to one node. waiting: of the node, whatever its channel."""
+    """A channel to one node. waiting: of the node, whatever its channel; calls: that run on this channel."""
 
     def __init__(self, node: Node, ours: Credentials, waiting: Waiting) -> None:
-        self.node, self.waiting = node, waiting
+        self.node, self.waiting, self.calls = node, waiting, 0
         credentials = grpc.ssl_channel_credentials(
             root_certificates=node.certificate.encode(),
             private_key=ours.private_key,
@@ -92,43 +90,53 @@ class Peer:
 class Peers:
     """Channels to nodes, made when they are needed; the longest unused one is closed when they are many.
 
-    One that is replaced stays open for the calls that still run on it, but not for long, and not many of them: a node
-    may change its certificate as often as it likes.
+    One that is replaced stays open for the calls that still run on it: so there are never more of these than calls,
+    and a node may change its certificate as often as it likes.
     """
 
     def __init__(self, ours: Credentials, most: int = _MOST_CHANNELS) -> None:
         self._ours, self._most = ours, most
         self._guard = threading.Lock()
         self._peers: OrderedDict[str, Peer] = OrderedDict()
-        self._replaced: deque[tuple[float, Peer]] = deque()
+        self._replaced: set[Peer] = set()
 
-    def peer(self, node: Node) -> Peer:
-        """Give the way to a node; a new one where its address or certificate is new."""
+    @contextmanager
+    def calling(self, node: Node) -> Iterator[Peer]:
+        """Give the way to a node for one call; a new one where its address or certificate is new."""
         with self._guard:
-            peer = self._peers.get(node.name)
-            if peer is None or (peer.node.address, peer.node.certificate) != (node.address, node.certificate):
-                if peer:
-                    self._replace(peer)
-                peer = self._peers[node.name] = Peer(node, self._ours, peer.waiting if peer else Waiting())
-            self._peers.move_to_end(node.name)
-            while len(self._peers) > self._most:
-                self._replace(self._peers.popitem(last=False)[1])
-            spent = list(self._spent())
-        for old in spent:
+            peer, unused = self._peer(node)
+            peer.calls += 1
+        for old in unused:
             old.channel.close()
-        return peer
+        try:
+            yield peer
+        finally:
+            with self._guard:
+                peer.calls -= 1
+                is_spent = not peer.calls and peer in self._replaced
+                if is_spent:
+                    self._replaced.remove(peer)
+            if is_spent:
+                peer.channel.close()
 
-    def _replace(self, peer: Peer) -> None:
-        self._replaced.append((monotonic() + _LAST_CALLS_S, peer))
-
-    def _spent(self) -> Iterator[Peer]:
-        while self._replaced and (self._replaced[0][0] < monotonic() or len(self._replaced) > _MOST_REPLACED):
-            yield self._replaced.popleft()[1]
+    def _peer(self, node: Node) -> tuple[Peer, list[Peer]]:
+        """Give the way to a node, and those that are replaced and have no call."""
+        old: list[Peer] = []
+        peer = self._peers.get(node.name)
+        if peer is None or (peer.node.address, peer.node.certificate) != (node.address, node.certificate):
+            if peer:
+                old.append(peer)
+            peer = self._peers[node.name] = Peer(node, self._ours, peer.waiting if peer else Waiting())
+        self._peers.move_to_end(node.name)
+        while len(self._peers) > self._most:
+            old.append(self._peers.popitem(last=False)[1])
+        self._replaced.update(one for one in old if one.calls)
+        return peer, [one for one in old if not one.calls]
 
     def close(self) -> None:
         """Close all channels; calls that run are cancelled."""
         with self._guard:
-            peers = [*self._peers.values(), *(peer for _, peer in self._replaced)]
+            peers = [*self._peers.values(), *self._replaced]
             self._peers.clear()
             self._replaced.clear()
         for peer in peers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from csi.pb import csi_pb2
 from csi.wire.statuses import ForwardedStatus
 from provisioner.errors import NodeUnavailable
 from tests.support.announced import credentials_of, facts, node_lease
+from tests.support.clustered import eventually
 from tests.support.liar import Liar, lying
 
 if TYPE_CHECKING:
@@ -96,3 +98,17 @@ def test_who_is_silent_is_known_of_more_nodes_than_there_are_ways_to(world: Worl
     assert world.nodes.silence.count() == 3
     world.directory.removed(node_lease("b"))
     assert world.nodes.silence.count() == 2
+
+
+def test_a_call_that_runs_is_not_cut_off_however_often_the_certificate_changes(world: World) -> None:
+    liar = Liar()
+    liar.answers = {"ControllerGetVolume": csi_pb2.ControllerGetVolumeResponse()}
+    liar.held.clear()
+    ours, trusted = credentials_of("a"), [credentials_of("controller").certificate.decode()]
+    with lying(liar, ours, lambda: trusted, "127.0.0.1") as port, ThreadPoolExecutor(1) as caller:
+        running = caller.submit(world.ask, world.announce("a", port, ours.certificate.decode()))
+        eventually(lambda: liar.metadata, "the call")
+        for _ in range(40):
+            world.fail(world.announce("a"))
+        liar.held.set()
+        assert running.result() == csi_pb2.ControllerGetVolumeResponse()
