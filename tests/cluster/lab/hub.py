@@ -15,13 +15,16 @@ from tests.cluster.lab.site import ADMIN, API_SERVICE, API_URL, FOLDER, HUB, HUB
 from tests.cluster.lab.supervisor import Program, hold, release
 
 BRIDGE = "br0"
+# Else it has the least of its cables' addresses: when a node reboots, and with it its cable, the hub's address changes,
+# and for half a minute the other nodes send where nobody listens any more.
+_BRIDGE_MAC = "02:00:c0:a8:42:01"
 
 
 def prepare() -> None:
     """Set up the network, inside the hub's namespaces."""
     run("ip", "link", "set", "lo", "up")
     run("ip", "address", "add", f"{API_SERVICE}/32", "dev", "lo")
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "link", "add", BRIDGE, "address", _BRIDGE_MAC, "type", "bridge")
     run("ip", "address", "add", f"{HUB_ADDRESS}/24", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
     let_forward()
