@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from csi.services.identity import NAME
 from tests.cluster.kube import Kube, Object, is_running
 from tests.cluster.lab.commands import run
+from tests.cluster.lab.lifecycle import kubectl
 from tests.cluster.lab.places import ClusterError, entering, wait_until
 from tests.cluster.lab.site import NAMESPACE, Node, nodes, program
 
@@ -77,16 +78,25 @@ def wait_agent(kube: Kube, node: Node) -> None:
     """Wait until a node's agent runs and its kubelet knows the driver.
 
     The DaemonSet may still tell of an agent that is gone; and for a node of which the kubelet said no topology,
-    csi-provisioner asks nobody.
+    csi-provisioner asks nobody. What stands in the CSINode may be of the agent before: it goes for a moment when the
+    kubelet takes the new one.
     """
 
     def is_known() -> bool:
         found = _agents(kube, node)
         known = kube.get("CSINode", node.name)
         drivers = (known or {"spec": {}})["spec"].get("drivers") or []
-        return len(found) == 1 and is_running(found[0]) and any(one["name"] == NAME for one in drivers)
+        is_there = len(found) == 1 and is_running(found[0]) and any(one["name"] == NAME for one in drivers)
+        return is_there and f"the kubelet took {NAME}" in _said_by_registrar(found[0])
 
     wait_until(is_known, f"the agent of {node.name} runs and is registered", _READY_S)
+
+
+def _said_by_registrar(pod: Object) -> str:
+    try:
+        return run(*kubectl("logs", "-n", NAMESPACE, pod["metadata"]["name"], "-c", "registrar"))
+    except ClusterError:  # it starts just now
+        return ""
 
 
 def controllers(kube: Kube) -> list[Object]:
