@@ -25,12 +25,14 @@ class Devices:
         self._known: defaultdict[Image, set[int]] = defaultdict(set)  # attached by us, or before us
         self._held: dict[int, tuple[Image, int]] = {}  # by number; with the descriptor
 
-    def find(self) -> None:
-        """Look at all devices of the machine, for those of images."""
-        found = list(loops.ours())
+    def find(self) -> set[str]:
+        """Look at all devices of the machine, for those of images; gives the folders of those that cannot be asked."""
+        unclear: set[str] = set()
+        found = list(loops.ours(unclear.add))
         with self._guard:
             for number, image in found:
                 self._known[image].add(number)
+        return unclear
 
     def note(self, device_fd: int) -> int:
         """Remember a device that was just attached; gives its number."""

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -138,17 +138,22 @@ def flags_of(number: int) -> int:
         return loop.get_status(fd).flags
 
 
-def ours() -> Iterator[tuple[int, Image]]:
+def ours(left_out: Callable[[str], None] | None = None) -> Iterator[tuple[int, Image]]:
     """List the devices that show images of volumes, in whichever pool, with the image of each: one look at all.
 
-    One on a dead filesystem, which answers nothing (EIO), is left out: no other pool shall wait for it.
+    One on a dead filesystem, which answers nothing (EIO), is left out: no other pool shall wait for it. left_out: gets
+    the folder of its volume.
     """
     for name in os.listdir("/sys/block"):
-        if name.startswith("loop") and folder_behind(number := int(name[4:])):
+        if name.startswith("loop") and (folder := folder_behind(number := int(name[4:]))):
             try:
                 image = image_behind(number)
             except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
                 log.warning("loop device left alone", device=loop.device_path(number), error=str(error))
+                if left_out:
+                    left_out(folder)
                 continue
             if image:
                 yield number, image

@@ -372,7 +372,8 @@ class ImageBackend:
             image = _key(statx(IMAGE, dir_fd=entry_fd, flags=AT_SYMLINK_NOFOLLOW))
         except FileNotFoundError:
             return True
-        self._loops.find()
+        if _folder_of(entry_fd) in self._loops.find():
+            raise OSError(errno.EIO, "what a loop device of this volume shows cannot be told")
         left = self._loops.of(image)
         for number in left:
             self._loops.let_go(number, image)
@@ -381,6 +382,11 @@ class ImageBackend:
     def close(self) -> None:
         """Hold no device any more."""
         self._loops.close()
+
+
+def _folder_of(entry_fd: int) -> str:
+    """Name the folder that an entry of the trash was: it is called as that, and when it was deleted."""
+    return os.path.basename(os.readlink(f"/proc/self/fd/{entry_fd}")).rpartition(".")[0]
 
 
 def _key(image: Statx) -> Image:
