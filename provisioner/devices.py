@@ -38,7 +38,7 @@ class Devices:
         """Remember a device that was just attached; gives its number."""
         status = loop.get_status(device_fd)
         with self._guard:
-            self._known[status.backing_dev, status.backing_ino].add(status.number)
+            self._known[status.image].add(status.number)
         return status.number
 
     def of(self, image: Image) -> list[int]:

@@ -15,8 +15,10 @@ import structlog
 from provisioner.identity import CONTROL
 from provisioner.linux import loop
 from provisioner.linux.blkdev import flush, size_bytes
+from provisioner.linux.loop import LoopStatus
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.linux.statx import Statx
+from provisioner.names import folder_of_entry
 from provisioner.records import IMAGE
 
 log = structlog.get_logger(__name__)
@@ -103,19 +105,17 @@ def folder_behind(number: int) -> str:
         return ""
     if match is None:
         return ""
-    return match[2] if match[1] == "volumes" else match[2].rpartition(".")[0]
+    return match[2] if match[1] == "volumes" else folder_of_entry(match[2])
 
 
 def image_behind(number: int) -> Image | None:
     """Give the file that a device shows, None where it shows none."""
     try:
-        with opened(number, readonly=True) as fd:
-            status = loop.get_status(fd)
+        return status_of(number).image
     except OSError as error:
         if error.errno not in _GONE:
             raise
         return None
-    return status.backing_dev, status.backing_ino
 
 
 def is_mounted(number: int, fs_type: str) -> bool:
@@ -132,10 +132,15 @@ def look_again(fd: int) -> None:
     loop.set_capacity(fd)
 
 
+def status_of(number: int) -> LoopStatus:
+    """Tell what a device shows, and how."""
+    with opened(number, readonly=True) as fd:
+        return loop.get_status(fd)
+
+
 def flags_of(number: int) -> int:
     """Give the LO_FLAGS_ of a device."""
-    with opened(number, readonly=True) as fd:
-        return loop.get_status(fd).flags
+    return status_of(number).flags
 
 
 def ours(left_out: Callable[[str], None] | None = None) -> Iterator[tuple[int, Image]]:
@@ -199,7 +204,7 @@ def detach(number: int, image: Image | None = None) -> None:
     with opened(number, readonly=True) as fd:
         try:
             status = loop.get_status(fd)  # open, its number cannot become another's any more
-            if image in (None, (status.backing_dev, status.backing_ino)):
+            if image in (None, status.image):
                 loop.clear(fd)
         except OSError as error:
             if error.errno != errno.ENXIO:  # it went already

@@ -48,6 +48,16 @@ def is_folder(text: str) -> bool:
     return (_PLAIN.fullmatch(text) or _DIGEST.fullmatch(text)) is not None
 
 
+def entry_for(folder: str, deleted: str) -> str:
+    """Name the entry of the trash that a folder becomes. deleted: when, without a dot."""
+    return f"{folder}.{deleted}"
+
+
+def folder_of_entry(entry: str) -> str:
+    """Name the folder that an entry of the trash was."""
+    return entry.rpartition(".")[0]
+
+
 def folder_for(name: str) -> str:
     """Give the folder of a volume's name: the name itself where it is safe, else its digest.
 

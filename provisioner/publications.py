@@ -25,6 +25,7 @@ from provisioner.linux.loop import LOOP_MAJOR
 from provisioner.linux.mountinfo import MountInfo
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.model import AccessMode
+from provisioner.names import folder_of_entry
 from provisioner.records import DATA
 
 _ROOT = re.compile(rf"(?:.*/)?{re.escape(CONTROL)}/(volumes|trash)/([^/]+)/{DATA}(?://deleted)?")
@@ -155,7 +156,7 @@ def folder_of(root: str) -> str:
     match = _ROOT.fullmatch(root)
     if match is None:
         return ""
-    return match[2] if match[1] == "volumes" else match[2].rpartition(".")[0]
+    return match[2] if match[1] == "volumes" else folder_of_entry(match[2])
 
 
 def _hint(folder: str, target_path: str, mode: AccessMode) -> str:

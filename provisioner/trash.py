@@ -21,6 +21,7 @@ from provisioner.directories import open_directory, opened
 from provisioner.erasing import Obstacle, erase
 from provisioner.errors import NotDurable
 from provisioner.linux.renameat2 import rename_noreplace
+from provisioner.names import entry_for
 from provisioner.pace import Pace, Paced, Stopped
 
 log = structlog.get_logger(__name__)
@@ -97,7 +98,7 @@ class Trash:
         that a power cut takes back must bring back a whole volume.
         """
         for n in self._numbers:
-            entry = f"{name}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{n}"
+            entry = entry_for(name, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{n}")
             if self._renamed(src_dir_fd, name, entry):
                 return entry
         raise AssertionError  # the numbers do not end

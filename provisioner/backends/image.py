@@ -31,6 +31,7 @@ from provisioner.linux.openat2 import openat2
 from provisioner.linux.statx import AT_SYMLINK_NOFOLLOW, Statx, statx
 from provisioner.loops import Image
 from provisioner.model import Capability, Statistics, Usage
+from provisioner.names import folder_of_entry
 from provisioner.pace import Paced
 from provisioner.records import IMAGE, WITHIN, BackendName, Record
 from provisioner.targets import Target
@@ -194,7 +195,7 @@ class ImageBackend:
         numbers = sorted(self._loops.of(image), key=lambda number: not loops.is_mounted(number, record.fs_type))
         for number in numbers:
             with loops.opened(number) as device_fd:
-                if loops.image_behind(number) == image:  # as long as it is open
+                if loop.get_status(device_fd).image == image:  # as long as it is open
                     if not loops.is_mounted(number, record.fs_type):
                         loops.look_again(device_fd)
                     yield number, device_fd
@@ -286,10 +287,9 @@ class ImageBackend:
 
     def _serves(self, number: int, image: Image, *, readonly: bool) -> bool:
         """Tell whether a device can be published once more: one with autoclear that nobody holds may go any time."""
-        flags = loops.flags_of(number)
-        stays = self._loops.is_held(number) or not flags & loop.LO_FLAGS_AUTOCLEAR
-        same = bool(flags & loop.LO_FLAGS_READ_ONLY) == readonly
-        return stays and same and loops.image_behind(number) == image
+        found = loops.status_of(number)
+        stays = self._loops.is_held(number) or not found.flags & loop.LO_FLAGS_AUTOCLEAR
+        return stays and found.image == image and bool(found.flags & loop.LO_FLAGS_READ_ONLY) == readonly
 
     def shows(self, record: Record, found: Statx) -> bool:
         """Tell whether a mount, or the node of a device, is of this volume."""
@@ -385,8 +385,7 @@ class ImageBackend:
 
 
 def _folder_of(entry_fd: int) -> str:
-    """Name the folder that an entry of the trash was: it is called as that, and when it was deleted."""
-    return os.path.basename(os.readlink(f"/proc/self/fd/{entry_fd}")).rpartition(".")[0]
+    return folder_of_entry(os.path.basename(os.readlink(f"/proc/self/fd/{entry_fd}")))
 
 
 def _key(image: Statx) -> Image:

@@ -33,11 +33,10 @@ _LOOP_CONFIG = struct.Struct(f"=II{_LOOP_INFO64.size}s64x")  # struct loop_confi
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """What a device shows. backing_dev and backing_ino are as in os.stat."""
+    """What a device shows. image: device and inode of its file, as in os.stat."""
 
     number: int
-    backing_dev: int
-    backing_ino: int
+    image: tuple[int, int]
     flags: int
 
 
@@ -63,7 +62,7 @@ def configure(loop_fd: int, backing_fd: int, *, block_bytes: int, flags: int, na
 def get_status(loop_fd: int) -> LoopStatus:
     """Tell what a device shows; ENXIO where nothing is attached."""
     fields = _LOOP_INFO64.unpack(ioctl(loop_fd, LOOP_GET_STATUS64, bytes(_LOOP_INFO64.size)))
-    return LoopStatus(number=fields[5], backing_dev=fields[0], backing_ino=fields[1], flags=fields[8])
+    return LoopStatus(number=fields[5], image=(fields[0], fields[1]), flags=fields[8])
 
 
 def set_capacity(loop_fd: int) -> None:
