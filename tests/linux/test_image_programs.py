@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from provisioner.errors import Unavailable
 from provisioner.waits import MOST_PROGRAMS, Waits, for_a_program
+from tests.support.crowd import crowd
 from tests.support.limited import MIB
 from tests.support.means import Served
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from provisioner.pool import Pool
-
 SIZE = 8 * MIB
-PATIENT_S = 30.0
-
-
-@contextmanager
-def checks(pool: Pool) -> Iterator[None]:
-    """Let as many calls as may be wait for programs, for longer than a disk may take."""
-    there, let_go = threading.Barrier(MOST_PROGRAMS + 1), threading.Event()
-
-    def work() -> None:
-        with pool.use(), for_a_program():
-            there.wait(PATIENT_S)
-            assert let_go.wait(PATIENT_S)
-        there.wait(PATIENT_S)
-
-    for _ in range(MOST_PROGRAMS):
-        threading.Thread(target=work, daemon=True).start()
-    there.wait(PATIENT_S)
-    try:
-        yield
-    finally:
-        let_go.set()
-        there.wait(PATIENT_S)
 
 
 def test_programs_that_take_long_let_all_else_be_served(served: Served) -> None:
@@ -51,7 +22,7 @@ def test_programs_that_take_long_let_all_else_be_served(served: Served) -> None:
     before = image.read_bytes()
     pool = served.provisioner._pools.pools[0]
     pool._waits = Waits(hangs_after_s=0.0)
-    with checks(pool):
+    with crowd(MOST_PROGRAMS, pool.use, for_a_program):
         assert (pool.is_away(), pool.problem()) == (False, "")
         served.publish(clean)
         for call in (lambda: served.publish(dirty), lambda: served.create("new", SIZE)):

@@ -13,10 +13,11 @@ import pytest
 
 from provisioner import loops
 from provisioner.errors import OutOfCapacity, VolumeInUse, VolumeQuarantined
+from provisioner.linux.fsresize import may_grow_ext4
 from provisioner.model import CapacityRange
 from tests.support.disks import full
 from tests.support.limited import MIB
-from tests.support.means import IMAGES, Served, may_grow_ext4, serving
+from tests.support.means import IMAGES, Served, serving
 from tests.support.provisioned import MULTI, PATIENT
 
 SIZE = 32 * MIB

@@ -20,13 +20,14 @@ from provisioner.errors import (
     VolumeInUse,
 )
 from provisioner.linux import loop
+from provisioner.linux.fsresize import may_grow_ext4
 from provisioner.linux.mountinfo import read_mountinfo
 from provisioner.model import AccessMode, Capability, CapacityRange, Volume
 from tests.support.disks import full, until
 from tests.support.filesystems import loop_filesystem
 from tests.support.inline import Pod, allowing
 from tests.support.limited import MIB, write_as_pod
-from tests.support.means import IMAGES, Served, may_grow_ext4, serving
+from tests.support.means import IMAGES, Served, serving
 from tests.support.provisioned import MULTI, PATIENT, SINGLE, at, running, settings_for
 
 SIZE = 32 * MIB

@@ -17,6 +17,7 @@ from tests.support.filesystems import make_image, mounted
 from tests.support.limited import MIB, run_as_pod, write_as_pod
 from tests.support.means import SIMPLE, SUBVOLUME, Means, Served, serving
 from tests.support.tables import quota_groups
+from tests.support.trees import directory_fd
 
 SIZE = 32 * MIB
 
@@ -50,7 +51,7 @@ class Bench:
 
     def wait_until_freed(self) -> None:
         """Wait until all destroyed subvolumes are freed, and that is safe on the disk."""
-        with descriptor(self.path) as fd:
+        with directory_fd(self.path) as fd:
             until(lambda: all(btrfs.parent_of(fd, number) for number in btrfs.subvolumes_from(fd, 256)))
         os.sync()
 
@@ -69,19 +70,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return Bench(request.param, tmp_path)
 
 
-@contextmanager
-def descriptor(path: Path) -> Iterator[int]:
-    """Hold a directory open."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def number_of(path: Path) -> int:
     """Give the id of the subvolume that a path lies in."""
-    with descriptor(path) as fd:
+    with directory_fd(path) as fd:
         return btrfs.subvolume_id_of(fd)
 
 
@@ -89,7 +80,7 @@ def dismantle(served: Served, entry: Path) -> bool:
     """Take an entry apart as the eraser does, once."""
     contents = served.provisioner._pools.pools[0].known
     assert contents is not None
-    with descriptor(entry) as fd:
+    with directory_fd(entry) as fd:
         return contents.backends.dismantle(fd)
 
 
@@ -111,7 +102,7 @@ def test_a_nested_one_with_such_an_id_counts_in_its_volume_and_no_group_is_left(
         target = served.publish(served.create("tenant", SIZE))
         tenant = number_of(target)
         number = bench.destroy(served, served.create("old", SIZE))
-    with bench.serving() as served, descriptor(bench.path) as fd:
+    with bench.serving() as served, directory_fd(bench.path) as fd:
         target = served.publish(served.provisioner.volumes.list(0, "").volumes[0])
         run_as_pod(target, "btrfs", "subvolume", "create", "nested")
         assert number_of(target / "nested") == number
@@ -125,7 +116,7 @@ def test_a_nested_one_with_such_an_id_counts_in_its_volume_and_no_group_is_left(
 
 def test_nobody_counts_in_a_new_volumes_group_who_was_in_it_before(bench: Bench) -> None:
     """As what an earlier volume left there: another volume may have the id of one that was nested in it."""
-    with bench.serving() as served, descriptor(bench.path) as fd:
+    with bench.serving() as served, directory_fd(bench.path) as fd:
         neighbour = served.publish(served.create("neighbour", SIZE))
         number = max(btrfs.subvolumes_from(fd, 256)) + 1
         group = btrfs.qgroup_id(1, number)

@@ -16,6 +16,7 @@ import pytest
 from provisioner import loops
 from provisioner.assembly import Provisioner
 from provisioner.errors import Precondition
+from provisioner.linux.fsresize import may_grow_ext4
 from provisioner.model import Capability, CapacityRange, NewVolume, Volume
 from provisioner.settings import Settings
 from tests.support.disks import until
@@ -173,13 +174,6 @@ def _file_of(number: int) -> str:
         return Path(f"/sys/block/loop{number}/loop/backing_file").read_text(encoding="utf-8").strip()
     except FileNotFoundError:  # another test's, which went meanwhile
         return ""
-
-
-def may_grow_ext4() -> bool:
-    """Tell whether this process has CAP_SYS_RESOURCE (capabilities(7))."""
-    with open("/proc/self/status", encoding="ascii") as lines:
-        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    return bool(effective & 1 << 24)
 
 
 @contextmanager
